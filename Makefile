@@ -1,0 +1,73 @@
+# Every target needs Go, git and gcc (for the race detector) alone.
+
+TAGS    := hashicorpmetrics
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+GO      := go
+# The libraries' metrics reach lookupd's registry only with this tag.
+GOFLAGS_TAGS := -tags $(TAGS)
+GOFUMPT     := $(GO) run mvdan.cc/gofumpt@v0.12.0
+STATICCHECK := $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GENERATED   := \.pb\.go$$|\.pb\.txt$$
+E2E_TIMEOUT := 30m
+
+.PHONY: all build run dev test check format vet lint race arrows e2e bench-go fuzz generate image up down clean
+
+all: build
+
+## build: lookupd and lookupctl into ./bin
+build:
+	CGO_ENABLED=0 $(GO) build $(GOFLAGS_TAGS) -trimpath -o bin/ ./cmd/lookupd ./cmd/lookupctl
+
+## run: one peer that serves, with its data in ./lookupd-data
+run: build
+	./bin/lookupd
+
+## dev: three peers on this machine, with nsqd and nsqadmin if they are on PATH
+dev: build
+	./bin/lookupctl dev
+
+## test: every test, those with real nsqd, nsqadmin and nsqlookupd included
+test:
+	$(GO) test $(GOFLAGS_TAGS) ./...
+	cd e2e && $(GO) test -timeout $(E2E_TIMEOUT) $(GOFLAGS_TAGS) ./...
+
+## check: what must be clean before a push
+check: format vet lint arrows race
+
+format:
+	@files=$$($(GOFUMPT) -l $$(git ls-files -co --exclude-standard '*.go' | grep -vE '$(GENERATED)')); \
+	if [ -n "$$files" ]; then echo "not gofumpt-ed:"; echo "$$files"; exit 1; fi
+
+vet:
+	$(GO) vet $(GOFLAGS_TAGS) ./...
+	cd e2e && $(GO) vet $(GOFLAGS_TAGS) ./...
+
+lint:
+	$(STATICCHECK) $(GOFLAGS_TAGS) ./...
+	cd e2e && $(STATICCHECK) $(GOFLAGS_TAGS) ./...
+
+## arrows: imports go one way
+arrows:
+	$(GO) test $(GOFLAGS_TAGS) -count=1 -run TestImports .
+
+race:
+	$(GO) test -race $(GOFLAGS_TAGS) ./...
+
+## e2e: only the tests with real programs
+e2e:
+	cd e2e && $(GO) test -count=1 -timeout $(E2E_TIMEOUT) $(GOFLAGS_TAGS) ./...
+
+## fuzz: each fuzz target for a short while
+fuzz:
+	@for pkg in $$($(GO) list $(GOFLAGS_TAGS) ./...); do \
+	  for f in $$($(GO) test $(GOFLAGS_TAGS) -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+	    echo "$$pkg $$f"; $(GO) test $(GOFLAGS_TAGS) -run '^$$' -fuzz "^$$f$$" -fuzztime 10s $$pkg || exit 1; \
+	  done; \
+	done
+
+## generate: the protobuf code; needs protoc
+generate:
+	$(GO) generate ./...
+
+clean:
+	rm -rf bin
