@@ -1,0 +1,137 @@
+package store_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/lookupd/lookupd/store"
+)
+
+func TestOpenDirMakesItPrivate(t *testing.T) {
+	old := syscall.Umask(0)
+	defer syscall.Umask(old)
+	path := filepath.Join(t.TempDir(), "lib", "lookupd")
+	d := openDir(t, path)
+	for _, p := range []string{path, filepath.Dir(path)} {
+		info, err := os.Stat(p)
+		must(t, err)
+		if mode := info.Mode().Perm(); mode != 0o700 {
+			t.Errorf("%s has mode %o", p, mode)
+		}
+	}
+	if got := d.Path("raft", "raft.db"); got != path+"/raft/raft.db" {
+		t.Errorf("path %s", got)
+	}
+	if left, err := os.ReadDir(path); err != nil || len(left) != 1 {
+		t.Errorf("a new directory holds %v, %v", left, err)
+	}
+}
+
+func TestOpenDirRefuses(t *testing.T) {
+	base := t.TempDir()
+	file := filepath.Join(base, "file")
+	must(t, os.WriteFile(file, nil, 0o600))
+	open := filepath.Join(base, "open")
+	must(t, os.Mkdir(open, 0o700))
+	must(t, os.Chmod(open, 0o777))
+	linked := filepath.Join(base, "linked")
+	must(t, os.Mkdir(linked, 0o700))
+	must(t, os.Symlink(file, filepath.Join(linked, "LOCK")))
+	for _, c := range []struct {
+		name, path string
+		want       error
+	}{
+		{"a file", file, store.ErrNotDirectory},
+		{"below a file", filepath.Join(file, "data"), store.ErrNotDirectory},
+		{"writable for all", open, store.ErrOpenToOthers},
+		{"planted link", linked, store.ErrSymlink},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := store.OpenDir(c.path)
+			if !errors.Is(err, c.want) || !errors.Is(err, store.ErrRefused) {
+				t.Fatalf("got %v, want %v", err, c.want)
+			}
+			if !strings.Contains(err.Error(), c.path) {
+				t.Errorf("%q does not name %s", err, c.path)
+			}
+		})
+	}
+}
+
+func TestOpenDirNotWritable(t *testing.T) {
+	base := t.TempDir()
+	path := filepath.Join(base, "data")
+	must(t, os.Mkdir(path, 0o500))
+	asOrdinaryUser(t, base)
+	for _, p := range []string{path, filepath.Join(path, "below")} {
+		if _, err := store.OpenDir(p); !errors.Is(err, store.ErrNotWritable) || !errors.Is(err, store.ErrRefused) {
+			t.Errorf("%s: %v", p, err)
+		}
+	}
+	if left, err := os.ReadDir(path); err != nil || len(left) != 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+// asOrdinaryUser makes root's rights to files end until the test does, for the
+// goroutine that calls it; base must then be readable.
+func asOrdinaryUser(t *testing.T, base string) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		return
+	}
+	for dir := base; dir != "/" && dir != os.TempDir(); dir = filepath.Dir(dir) {
+		must(t, os.Chmod(dir, 0o755))
+	}
+	for _, dir := range []string{base + "/data"} {
+		must(t, os.Chmod(dir, 0o555))
+	}
+	runtime.LockOSThread()
+	must(t, setfsuid(65534))
+	t.Cleanup(func() {
+		must(t, setfsuid(0))
+		runtime.UnlockOSThread()
+	})
+}
+
+func TestOpenDirFollowsALinkToItself(t *testing.T) {
+	base := t.TempDir()
+	must(t, os.Mkdir(base+"/private", 0o755))
+	must(t, os.Symlink("private", base+"/lookupd"))
+	openDir(t, base+"/lookupd")
+	if _, err := os.Stat(base + "/private/LOCK"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestSecondProcessIsRefused(t *testing.T) {
+	path := t.TempDir()
+	d := openDir(t, path)
+	if _, err := store.OpenDir(path); !errors.Is(err, store.ErrLocked) || !errors.Is(err, store.ErrRefused) {
+		t.Fatalf("opened twice: %v", err)
+	}
+	must(t, d.Close())
+	must(t, d.Close())
+	openDir(t, path)
+}
+
+func TestSubdirectoriesMayNotBeLinks(t *testing.T) {
+	elsewhere := t.TempDir()
+	d := openDir(t, t.TempDir())
+	must(t, os.Symlink(elsewhere, d.Path("raft")))
+	if _, err := d.OpenLog(store.LogConfig{}); !errors.Is(err, store.ErrSymlink) {
+		t.Errorf("raft: %v", err)
+	}
+	must(t, os.Remove(d.Path("raft")))
+	must(t, os.Mkdir(d.Path("raft"), 0o700))
+	must(t, os.WriteFile(elsewhere+"/raft.db", nil, 0o600))
+	must(t, os.Symlink(elsewhere+"/raft.db", d.Path("raft", "raft.db")))
+	if _, err := d.OpenLog(store.LogConfig{}); !errors.Is(err, store.ErrSymlink) {
+		t.Errorf("raft.db: %v", err)
+	}
+}

@@ -1,0 +1,351 @@
+package store
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"os"
+)
+
+// The parts of a bbolt file, version 2, in the byte order of the machine:
+//
+//	page      id 8 | flags 2 | count 2 | overflow 4 | content
+//	          and overflow more pages that hold content only
+//	meta      magic 4 | version 4 | page size 4 | flags 4 | root 8 | sequence 8 |
+//	          freelist 8 | high water mark 8 | transaction 8 | FNV-1a of these 8
+//	branch    count times: pos 4 | key size 4 | child 8, then the keys
+//	leaf      count times: flags 4 | pos 4 | key size 4 | value size 4, then
+//	          the keys and values; pos counts from the element's first byte
+//	bucket    the value of a leaf element with flag 1: root 8 | sequence 8, and
+//	          a leaf page of its own if root is 0
+//	freelist  count page ids of 8 bytes; if count is 65535 the first one counts
+const (
+	boltMagic      = 0xED0CDAED
+	boltVersion    = 2
+	boltNoFreelist = ^uint64(0)
+
+	boltPageHeader  = 16
+	boltElement     = 16
+	boltMetaLength  = 64 // with the checksum
+	boltBucketValue = 16
+
+	boltBranch   = 0x01
+	boltLeaf     = 0x02
+	boltFreelist = 0x10
+
+	boltMinPage = 1 << 10
+	boltMaxPage = 16 << 20
+)
+
+// Names of raft-boltdb's buckets.
+const (
+	bucketLogs = "logs"
+	bucketConf = "conf"
+)
+
+var native = binary.NativeEndian
+
+// boltMeta is the part of a meta page that counts.
+type boltMeta struct {
+	pageSize                uint64
+	root, freelist, highest uint64 // highest is the first page number not in use
+	transaction             uint64
+}
+
+// pageCheck walks all pages that a bbolt file of raft-boltdb uses, reading the
+// file and not mapping it, and fails on whatever would make bbolt panic, in a
+// goroutine of its own too, or the process fault: bbolt scans these pages on
+// Open and believes them.
+type pageCheck struct {
+	file io.ReaderAt
+	boltMeta
+	reached []bool // by page number
+	indexes []indexRun
+}
+
+// checkPages checks the file and returns which indexes its log holds. inited is
+// false if raft-boltdb has not written to the file.
+func checkPages(path string) (indexes []indexRun, inited bool, err error) {
+	file, err := openFile(path, os.O_RDONLY, 0)
+	if err != nil {
+		return nil, false, err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, false, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, false, fmt.Errorf("%w: not a regular file", ErrRefused)
+	}
+	meta, err := readBoltMeta(file, info.Size())
+	if err != nil {
+		return nil, false, err
+	}
+	if need := meta.highest * meta.pageSize; meta.highest > uint64(info.Size()) || need > uint64(info.Size()) {
+		return nil, false, fmt.Errorf("%w: the file has %d bytes and should have %d pages of %d", ErrDamaged, info.Size(), meta.highest, meta.pageSize)
+	}
+	c := &pageCheck{file: file, boltMeta: meta, reached: make([]bool, meta.highest)}
+	buckets, err := c.check()
+	return c.indexes, buckets > 0, err
+}
+
+// readBoltMeta returns the newer of the meta pages that are whole. The second
+// lies at the page size, which is any power of two if the first cannot be read.
+func readBoltMeta(file io.ReaderAt, size int64) (boltMeta, error) {
+	best, found := boltMeta{}, false
+	for offset := int64(0); offset <= boltMaxPage && offset+boltPageHeader+boltMetaLength <= size; {
+		meta, ok := readMetaAt(file, offset)
+		if ok && (!found || meta.transaction > best.transaction) && (offset == 0 || int64(meta.pageSize) == offset) {
+			best, found = meta, true
+		}
+		offset = max(offset*2, boltMinPage)
+	}
+	if !found {
+		return boltMeta{}, fmt.Errorf("%w: no readable meta page", ErrDamaged)
+	}
+	return best, nil
+}
+
+func readMetaAt(file io.ReaderAt, offset int64) (boltMeta, bool) {
+	var b [boltMetaLength]byte
+	if _, err := file.ReadAt(b[:], offset+boltPageHeader); err != nil {
+		return boltMeta{}, false
+	}
+	sum := fnv.New64a()
+	sum.Write(b[:boltMetaLength-8])
+	meta := boltMeta{
+		pageSize:    uint64(native.Uint32(b[8:])),
+		root:        native.Uint64(b[16:]),
+		freelist:    native.Uint64(b[32:]),
+		highest:     native.Uint64(b[40:]),
+		transaction: native.Uint64(b[48:]),
+	}
+	ok := native.Uint32(b[0:]) == boltMagic && native.Uint32(b[4:]) == boltVersion &&
+		native.Uint64(b[56:]) == sum.Sum64() &&
+		meta.pageSize >= boltMinPage && meta.pageSize <= boltMaxPage && meta.pageSize&(meta.pageSize-1) == 0
+	return meta, ok
+}
+
+// check returns how many buckets the file has.
+func (c *pageCheck) check() (buckets int, err error) {
+	var names []string
+	err = c.tree(c.root, keyRange{}, func(e leafElement) error {
+		names = append(names, string(e.key))
+		if !e.bucket {
+			return c.damage("a value outside of the buckets")
+		}
+		return c.bucket(e)
+	})
+	if err != nil {
+		return 0, err
+	}
+	// Neither is there between bbolt's first write and raft-boltdb's. One alone
+	// would make raft-boltdb create the other, empty.
+	if len(names) > 0 && (len(names) != 2 || names[0] != bucketConf || names[1] != bucketLogs) {
+		return 0, c.damage("buckets %q", names)
+	}
+	return len(names), c.freePages()
+}
+
+func (c *pageCheck) bucket(e leafElement) error {
+	visit := func(leafElement) error { return nil }
+	if string(e.key) == bucketLogs {
+		visit = c.addIndex
+	}
+	plain := func(e leafElement) error {
+		if e.bucket {
+			return c.damage("a bucket in a bucket")
+		}
+		return visit(e)
+	}
+	if len(e.value) < boltBucketValue {
+		return c.damage("bucket %q is cut", e.key)
+	}
+	if root := native.Uint64(e.value); root != 0 {
+		return c.tree(root, keyRange{}, plain)
+	}
+	inline := e.value[boltBucketValue:]
+	if len(inline) < boltPageHeader || native.Uint16(inline[8:]) != boltLeaf {
+		return c.damage("bucket %q is cut", e.key)
+	}
+	return c.leaf(inline, keyRange{}, plain)
+}
+
+func (c *pageCheck) addIndex(e leafElement) error {
+	if len(e.key) != 8 {
+		return c.damage("an entry's key has %d bytes", len(e.key))
+	}
+	index := binary.BigEndian.Uint64(e.key)
+	if n := len(c.indexes); n > 0 && c.indexes[n-1].last+1 == index {
+		c.indexes[n-1].last = index
+	} else {
+		c.indexes = append(c.indexes, indexRun{index, index})
+	}
+	return nil
+}
+
+// keyRange is the part of the keys that a page may hold: from min, to before
+// max unless that is nil.
+type keyRange struct{ min, max []byte }
+
+type leafElement struct {
+	key, value []byte
+	bucket     bool
+}
+
+// tree visits the elements of the leaves below page id in order.
+func (c *pageCheck) tree(id uint64, keys keyRange, visit func(leafElement) error) error {
+	page, err := c.page(id)
+	if err != nil {
+		return err
+	}
+	switch flags := native.Uint16(page[8:]); flags {
+	case boltLeaf:
+		return c.leaf(page, keys, visit)
+	case boltBranch:
+		return c.branch(page, keys, visit)
+	default:
+		return c.damage("page %d has flags %#x", id, flags)
+	}
+}
+
+func (c *pageCheck) branch(page []byte, keys keyRange, visit func(leafElement) error) error {
+	count := int(native.Uint16(page[10:]))
+	if count == 0 {
+		return c.damage("an empty branch page")
+	}
+	children := make([]uint64, count)
+	bounds := make([][]byte, count+1)
+	bounds[count] = keys.max
+	for i := range count {
+		at := boltPageHeader + i*boltElement
+		key, _, err := c.element(page, at, 0, 4, -1)
+		if err != nil {
+			return err
+		}
+		if err := c.inOrder(i, key, keys, bounds[max(i-1, 0)]); err != nil {
+			return err
+		}
+		children[i], bounds[i] = native.Uint64(page[at+8:]), key
+	}
+	for i, child := range children {
+		if err := c.tree(child, keyRange{bounds[i], bounds[i+1]}, visit); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *pageCheck) leaf(page []byte, keys keyRange, visit func(leafElement) error) error {
+	var previous []byte
+	for i := range int(native.Uint16(page[10:])) {
+		at := boltPageHeader + i*boltElement
+		key, value, err := c.element(page, at, 4, 8, 12)
+		if err != nil {
+			return err
+		}
+		if err := c.inOrder(i, key, keys, previous); err != nil {
+			return err
+		}
+		flags := native.Uint32(page[at:])
+		if flags > 1 {
+			return c.damage("a leaf element has flags %#x", flags)
+		}
+		if err := visit(leafElement{key: key, value: value, bucket: flags == 1}); err != nil {
+			return err
+		}
+		previous = key
+	}
+	return nil
+}
+
+// element returns the key and the value of the element at offset at; pos,
+// keySize and valueSize are where in it these lengths are, valueSize -1 for none.
+func (c *pageCheck) element(page []byte, at, pos, keySize, valueSize int) (key, value []byte, err error) {
+	if at+boltElement > len(page) {
+		return nil, nil, c.damage("more elements than a page holds")
+	}
+	length := func(field int) uint64 { return uint64(native.Uint32(page[at+field:])) }
+	start := uint64(at) + length(pos)
+	middle := start + length(keySize)
+	end := middle
+	if valueSize >= 0 {
+		end += length(valueSize)
+	}
+	if start == middle || end > uint64(len(page)) {
+		return nil, nil, c.damage("an element reaches out of its page")
+	}
+	return page[start:middle], page[middle:end], nil
+}
+
+func (c *pageCheck) inOrder(i int, key []byte, keys keyRange, previous []byte) error {
+	if i == 0 && bytes.Compare(key, keys.min) < 0 || i > 0 && bytes.Compare(key, previous) <= 0 ||
+		keys.max != nil && bytes.Compare(key, keys.max) >= 0 {
+		return c.damage("keys out of order")
+	}
+	return nil
+}
+
+// page reads page id with what overflows it. Each may be reached once.
+func (c *pageCheck) page(id uint64) ([]byte, error) {
+	if id < 2 || id >= c.highest {
+		return nil, c.damage("page %d of %d", id, c.highest)
+	}
+	var header [boltPageHeader]byte
+	if _, err := c.file.ReadAt(header[:], int64(id*c.pageSize)); err != nil {
+		return nil, err
+	}
+	pages := uint64(native.Uint32(header[12:])) + 1
+	if native.Uint64(header[:]) != id || pages > c.highest-id {
+		return nil, c.damage("page %d says that it is %d, of %d pages", id, native.Uint64(header[:]), pages)
+	}
+	for i := id; i < id+pages; i++ {
+		if c.reached[i] {
+			return nil, c.damage("page %d is used twice", i)
+		}
+		c.reached[i] = true
+	}
+	page := make([]byte, pages*c.pageSize) // within the file's size
+	if _, err := c.file.ReadAt(page, int64(id*c.pageSize)); err != nil {
+		return nil, err
+	}
+	return page, nil
+}
+
+// freePages checks the list of free pages, if the file has one: it is there
+// until raft-boltdb's first write. A page that is free and in use would be
+// written over.
+func (c *pageCheck) freePages() error {
+	if c.freelist == boltNoFreelist {
+		return nil
+	}
+	page, err := c.page(c.freelist)
+	if err != nil {
+		return err
+	}
+	if flags := native.Uint16(page[8:]); flags != boltFreelist {
+		return c.damage("the list of free pages has flags %#x", flags)
+	}
+	count, ids := uint64(native.Uint16(page[10:])), page[boltPageHeader:]
+	if count == 0xFFFF {
+		count, ids = native.Uint64(ids), ids[8:]
+	}
+	if count > uint64(len(ids)/8) {
+		return c.damage("%d free pages in a list of %d bytes", count, len(ids))
+	}
+	for i := range count {
+		id := native.Uint64(ids[i*8:])
+		if id < 2 || id >= c.highest || c.reached[id] {
+			return c.damage("page %d is in use and free", id)
+		}
+		c.reached[id] = true
+	}
+	return nil
+}
+
+func (c *pageCheck) damage(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrDamaged, fmt.Sprintf(format, args...))
+}

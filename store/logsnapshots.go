@@ -1,0 +1,165 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"strings"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+)
+
+const (
+	snapshotsDir = "snapshots" // raft's FileSnapshotStore appends it to its base
+	unusableDir  = "unusable"
+	snapshotTemp = ".tmp"
+
+	// snapshotsKept is how many snapshots raft keeps: the previous one is what
+	// remains if the latest cannot be read.
+	snapshotsKept = 2
+)
+
+// OpenSnapshots opens raft's snapshot store and removes what a crash left
+// half-written in it, which raft never does. Raft must not be running.
+func (d *Dir) OpenSnapshots(logger hclog.Logger) (*raft.FileSnapshotStore, error) {
+	if err := d.makeSubdir(raftDir); err != nil {
+		return nil, err
+	}
+	if err := d.makeSubdir(raftDir, snapshotsDir); err != nil {
+		return nil, err
+	}
+	names, err := d.snapshotDirs()
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		if strings.HasSuffix(name, snapshotTemp) {
+			if err := os.RemoveAll(d.Path(raftDir, snapshotsDir, name)); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return raft.NewFileSnapshotStoreWithLogger(d.Path(raftDir), snapshotsKept, logger)
+}
+
+// Verify makes sure, before raft starts, that id, log and the snapshots belong
+// together and that raft can start from them: the newest snapshot that can be
+// read and the log have no gap between them. It calls usable, unless that is
+// nil, with the content of a snapshot to ask whether the state machine could
+// restore it.
+//
+// Snapshots that cannot be read are moved aside, so that neither a restart nor
+// a follower that needs one depends on them; their names are returned. If the
+// log does not reach as far as one of them, what it held is lost, and Verify
+// fails with ErrDamaged, as it does for a gap. With an error, which also may be
+// one of the refusals, nothing was changed.
+func (d *Dir) Verify(id Identity, log *Log, logger hclog.Logger, usable func(io.Reader) error) (setAside []string, err error) {
+	newest, bad, err := d.newestSnapshot(logger, usable)
+	if err != nil {
+		return nil, err
+	}
+	if err := log.CheckAgainst(id, newest); err != nil {
+		return nil, errors.Join(err, badSnapshots(bad))
+	}
+	reach := max(newest.Index, log.survey.last().Index)
+	for _, name := range bad {
+		if at, ok := snapshotPosition(name); ok && at.Index > reach {
+			return nil, fmt.Errorf("%w: snapshot %s cannot be read, and the log ends at entry %d", ErrDamaged, name, reach)
+		}
+	}
+	return bad, d.setAside(bad)
+}
+
+// newestSnapshot returns the position of the newest snapshot that is usable,
+// the zero Position if there is none, and the names of those that are not.
+func (d *Dir) newestSnapshot(logger hclog.Logger, usable func(io.Reader) error) (newest Position, bad []string, err error) {
+	store, err := raft.NewFileSnapshotStoreWithLogger(d.Path(raftDir), math.MaxInt, logger)
+	if err != nil {
+		return Position{}, nil, err
+	}
+	readable, err := store.List() // newest first, the order in which raft tries them
+	if err != nil {
+		return Position{}, nil, err
+	}
+	listed := map[string]bool{}
+	for _, meta := range readable {
+		listed[meta.ID] = true
+		if newest.Index > 0 {
+			continue
+		}
+		if err := trySnapshot(store, meta.ID, usable); err != nil {
+			bad = append(bad, meta.ID)
+			continue
+		}
+		newest = Position{Term: meta.Term, Index: meta.Index}
+	}
+	names, err := d.snapshotDirs()
+	for _, name := range names {
+		if !listed[name] { // its meta.json cannot be read
+			bad = append(bad, name)
+		}
+	}
+	return newest, bad, err
+}
+
+func trySnapshot(store *raft.FileSnapshotStore, id string, usable func(io.Reader) error) error {
+	_, content, err := store.Open(id) // compares the checksum of all of it
+	if err != nil {
+		return err
+	}
+	defer content.Close()
+	if usable == nil {
+		return nil
+	}
+	return guarded(func() error { return usable(content) })
+}
+
+// setAside moves the snapshots to where raft does not look.
+func (d *Dir) setAside(names []string) error {
+	if len(names) == 0 {
+		return nil
+	}
+	if err := d.makeSubdir(raftDir, unusableDir); err != nil {
+		return err
+	}
+	for _, name := range names {
+		aside := d.Path(raftDir, unusableDir, name)
+		if err := errors.Join(os.RemoveAll(aside), os.Rename(d.Path(raftDir, snapshotsDir, name), aside)); err != nil {
+			return err
+		}
+	}
+	return errors.Join(syncDir(d.Path(raftDir, unusableDir)), syncDir(d.Path(raftDir, snapshotsDir)))
+}
+
+// snapshotDirs returns the names of all that could be snapshots.
+func (d *Dir) snapshotDirs() ([]string, error) {
+	entries, err := os.ReadDir(d.Path(raftDir, snapshotsDir))
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, entry := range entries {
+		if entry.IsDir() {
+			names = append(names, entry.Name())
+		}
+	}
+	return names, nil
+}
+
+// snapshotPosition reads the name that raft gave to a snapshot:
+// term-index-milliseconds.
+func snapshotPosition(name string) (at Position, ok bool) {
+	var stamp uint64
+	n, err := fmt.Sscanf(name, "%d-%d-%d", &at.Term, &at.Index, &stamp)
+	return at, err == nil && n == 3
+}
+
+func badSnapshots(names []string) error {
+	if len(names) == 0 {
+		return nil
+	}
+	return fmt.Errorf("snapshots that cannot be read: %s", strings.Join(names, ", "))
+}

@@ -1,0 +1,219 @@
+package store
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"iter"
+
+	"github.com/lookupd/lookupd/registry"
+	"go.etcd.io/bbolt"
+)
+
+// View answers questions about the state at one log index. It is valid within
+// the call that gave it and used by one goroutine. Every question reads only
+// rows that belong to its answer; all lists are sorted and never nil. What it
+// returns stays valid afterwards.
+type View struct {
+	tx     *bbolt.Tx
+	tables [lastTable + 1]*bbolt.Bucket // opened at first use
+	meta   meta
+	err    error // the first row that could not be read
+	nodes  map[uint32]registry.NodeID
+	peers  map[registry.NodeID]uint32
+}
+
+func newView(tx *bbolt.Tx) (*View, error) {
+	b := tx.Bucket([]byte(metaBucket))
+	if b == nil {
+		return nil, fmt.Errorf("%w: no meta", ErrStateDamaged)
+	}
+	if format := b.Get([]byte(formatRow)); !bytes.Equal(format, binary.BigEndian.AppendUint32(nil, stateFormat)) {
+		return nil, fmt.Errorf("%w: format is %x, this binary knows %d", ErrStateDamaged, format, stateFormat)
+	}
+	m, ok := decodeMeta(b.Get([]byte(stateRow)))
+	if !ok {
+		return nil, fmt.Errorf("%w: bad meta", ErrStateDamaged)
+	}
+	return &View{tx: tx, meta: m}, nil
+}
+
+// Applied returns index and term of the last entry applied, 0 and 0 if none was.
+func (v *View) Applied() (index, term uint64) { return v.meta.index, v.meta.term }
+
+// ConfigurationIndex returns the index of the last raft configuration applied.
+func (v *View) ConfigurationIndex() uint64 { return v.meta.configuration }
+
+// Hash returns the state's hash, kept up to date by each change. Two peers
+// whose hashes differ at one index do not have the same registry.
+func (v *View) Hash() uint64 { return v.meta.hash }
+
+// ComputeHash reads all rows and returns what Hash should be.
+func (v *View) ComputeHash() uint64 {
+	var sum uint64
+	var h rowHasher
+	for t := table(1); t <= lastTable; t++ {
+		for key, value := range v.rows(t, nil) {
+			sum += h.row(t, key, value)
+		}
+	}
+	return sum
+}
+
+// Rows calls fn for every row that Hash covers, by table and key; fn must not keep the bytes.
+func (v *View) Rows(fn func(table string, key, value []byte)) {
+	for t := table(1); t <= lastTable; t++ {
+		for key, value := range v.rows(t, nil) {
+			fn(t.String(), key, value)
+		}
+	}
+}
+
+// Counts returns the sizes of the registry, in constant time.
+func (v *View) Counts() registry.Counts {
+	return registry.Counts{
+		Topics:    int(v.meta.topics),
+		Channels:  int(v.meta.channels),
+		Producers: int(v.meta.producers),
+		Sessions:  int(v.meta.sessions),
+	}
+}
+
+// Origin returns the last batch of node that was applied.
+func (v *View) Origin(node registry.NodeID) (epoch, number uint64, results []registry.Result, index uint64, found bool) {
+	value := v.get(peersTable, originKey(node))
+	if value == nil {
+		return 0, 0, nil, 0, false
+	}
+	o, ok := decodeOrigin(value)
+	if !ok {
+		v.damaged(peersTable, originKey(node))
+		return 0, 0, nil, 0, false
+	}
+	return o.epoch, o.number, o.results, o.index, true
+}
+
+// bucket returns the table's bucket, nil if the file lacks it.
+func (v *View) bucket(t table) *bbolt.Bucket {
+	if v.tables[t] == nil {
+		v.tables[t] = v.tx.Bucket([]byte(t.String()))
+		if v.tables[t] == nil {
+			v.damaged(t, nil)
+		}
+	}
+	return v.tables[t]
+}
+
+// get returns the row's value, nil if there is none. It is valid until the transaction ends.
+func (v *View) get(t table, key []byte) []byte {
+	b := v.bucket(t)
+	if b == nil || len(key) == 0 {
+		return nil
+	}
+	return b.Get(key)
+}
+
+// rows walks the rows whose keys begin with prefix and gives what follows it.
+// The table must not be changed meanwhile.
+func (v *View) rows(t table, prefix []byte) iter.Seq2[[]byte, []byte] {
+	return func(yield func(key, value []byte) bool) {
+		b := v.bucket(t)
+		if b == nil {
+			return
+		}
+		c := b.Cursor()
+		for key, value := c.Seek(prefix); key != nil && bytes.HasPrefix(key, prefix); key, value = c.Next() {
+			if !yield(key[len(prefix):], value) {
+				return
+			}
+		}
+	}
+}
+
+// any reports whether a row begins with prefix.
+func (v *View) any(t table, prefix []byte) bool {
+	for range v.rows(t, prefix) {
+		return true
+	}
+	return false
+}
+
+func (v *View) damaged(t table, key []byte) {
+	if v.err == nil {
+		v.err = fmt.Errorf("%w: bad row %q in %s", ErrStateDamaged, key, t)
+	}
+}
+
+// number returns the small number of a peer, 0 if it never opened a session.
+func (v *View) number(node registry.NodeID) uint32 {
+	if n, ok := v.peers[node]; ok {
+		return n
+	}
+	value := v.get(peersTable, numberKey(node))
+	if value == nil {
+		return 0
+	}
+	r := reader{rest: value}
+	n := r.number()
+	if r.failed {
+		v.damaged(peersTable, numberKey(node))
+	}
+	v.remember(node, n)
+	return n
+}
+
+// node is the inverse of number.
+func (v *View) node(number uint32) registry.NodeID {
+	if node, ok := v.nodes[number]; ok {
+		return node
+	}
+	value := v.get(peersTable, nodeKey(number))
+	if value == nil {
+		v.damaged(peersTable, nodeKey(number))
+	}
+	node := registry.NodeID(value)
+	v.remember(node, number)
+	return node
+}
+
+func (v *View) remember(node registry.NodeID, number uint32) {
+	if v.nodes == nil {
+		v.nodes = make(map[uint32]registry.NodeID)
+		v.peers = make(map[registry.NodeID]uint32)
+	}
+	v.nodes[number] = node
+	v.peers[node] = number
+}
+
+// holding reads a registration; found is false if there is none.
+func (v *View) holding(t table, key []byte) (h holding, value []byte, found bool) {
+	if value = v.get(t, key); value == nil {
+		return holding{}, nil, false
+	}
+	h, ok := decodeHolding(value)
+	if !ok {
+		v.damaged(t, key)
+	}
+	return h, value, true
+}
+
+// sessions reads a producer's sessions; info is for info().
+func (v *View) sessions(p registry.ProducerID) (sessions []session, info []byte, found bool) {
+	value := v.get(producersTable, producerKey(p))
+	if value == nil {
+		return nil, nil, false
+	}
+	sessions, info, ok := decodeSessions(value)
+	if !ok {
+		v.damaged(producersTable, producerKey(p))
+	}
+	return sessions, info, true
+}
+
+func (v *View) info(p registry.ProducerID, row []byte) registry.ProducerInfo {
+	info, ok := decodeInfo(row)
+	if !ok {
+		v.damaged(producersTable, producerKey(p))
+	}
+	return info
+}
