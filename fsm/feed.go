@@ -1,0 +1,114 @@
+package fsm
+
+import (
+	"context"
+	"sort"
+	"sync"
+
+	"github.com/lookupd/lookupd/registry"
+)
+
+// FeedLength is how many changes a Feed keeps.
+const FeedLength = 10_000
+
+// Feed tells what each entry changed. It keeps the last FeedLength changes;
+// who falls behind further, or meets a restored snapshot, reads the state anew:
+//
+//	index := applied index of a View, from which the reader built what it keeps
+//	for {
+//		feed.Wait(ctx, index)
+//		changes, ok := feed.Since(index)
+//		if !ok { build anew from a View; index = its applied index; continue }
+//		use changes; index = the last one's index
+//	}
+//
+// Entries that changed nothing are not in it. All methods may be called from any goroutine.
+type Feed struct {
+	mu sync.Mutex
+	// ring holds changes of rising index; the oldest is at start once it is full.
+	ring  []registry.Change
+	start int
+	// floor is the highest index of which something may be missing.
+	floor uint64
+	// last is the index of the newest change, or floor.
+	last uint64
+	// more is closed at the next change; nil while nobody waits.
+	more chan struct{}
+}
+
+// Since returns the changes after index, oldest first; the caller must not
+// change them. ok is false if some of them are gone.
+func (f *Feed) Since(index uint64) (changes []registry.Change, ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if index < f.floor {
+		return nil, false
+	}
+	n := len(f.ring)
+	first := sort.Search(n, func(i int) bool { return f.at(i).Index > index })
+	changes = make([]registry.Change, 0, n-first)
+	for i := first; i < n; i++ {
+		changes = append(changes, f.at(i))
+	}
+	return changes, true
+}
+
+// Wait returns nil once there is something after index: a change, or a reset. Else ctx's error.
+func (f *Feed) Wait(ctx context.Context, after uint64) error {
+	for {
+		f.mu.Lock()
+		if f.last > after {
+			f.mu.Unlock()
+			return nil
+		}
+		if f.more == nil {
+			f.more = make(chan struct{})
+		}
+		more := f.more
+		f.mu.Unlock()
+		select {
+		case <-more:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// at returns the i-th oldest change.
+func (f *Feed) at(i int) registry.Change { return f.ring[(f.start+i)%len(f.ring)] }
+
+// publish adds changes of rising index, all above the last.
+func (f *Feed) publish(changes []registry.Change) {
+	if len(changes) == 0 {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, c := range changes {
+		if len(f.ring) < FeedLength {
+			f.ring = append(f.ring, c)
+			continue
+		}
+		f.floor = f.ring[f.start].Index
+		f.ring[f.start] = c
+		f.start = (f.start + 1) % FeedLength
+	}
+	f.last = changes[len(changes)-1].Index
+	f.wakeLocked()
+}
+
+// reset forgets all: the state jumped to index.
+func (f *Feed) reset(index uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.ring, f.start = nil, 0
+	f.floor, f.last = index, index
+	f.wakeLocked()
+}
+
+func (f *Feed) wakeLocked() {
+	if f.more != nil {
+		close(f.more)
+		f.more = nil
+	}
+}

@@ -1,0 +1,119 @@
+package fsm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+
+	"github.com/hashicorp/raft"
+	"github.com/lookupd/lookupd/store"
+)
+
+// Config is what an FSM needs.
+type Config struct {
+	// Dir is where the state files go; it exists. What an earlier process left there is deleted.
+	Dir string
+	// ClusterID goes into snapshots, and those of another cluster are refused.
+	// It is asked at each snapshot and restore.
+	ClusterID func() string
+	Logger    *slog.Logger
+	// OnFatal is called once, when the state cannot follow the log any more,
+	// and ends the process. If it returns, as in tests, the FSM changes nothing
+	// any more and responds to entries with the error.
+	OnFatal func(error)
+}
+
+// FSM is raft's state machine over a store.State. Package doc has who calls what.
+type FSM struct {
+	config        Config
+	state         atomic.Pointer[store.State]
+	applied       applied
+	configuration atomic.Uint64 // index of the last raft configuration applied
+	feed          Feed
+	retired       sync.WaitGroup // states that Restore replaced and that have readers still
+
+	// Raft's FSM goroutine alone.
+	files  int    // state files made
+	path   string // of the state
+	failed error  // after OnFatal returned
+}
+
+var _ raft.BatchingFSM = (*FSM)(nil)
+
+// New returns an FSM with an empty state; raft fills it from its snapshot and log.
+func New(config Config) (*FSM, error) {
+	left, err := filepath.Glob(filepath.Join(config.Dir, "state-*.db"))
+	if err != nil {
+		return nil, fmt.Errorf("find old state files: %w", err)
+	}
+	for _, path := range left {
+		if err := os.Remove(path); err != nil {
+			return nil, fmt.Errorf("remove old state file: %w", err)
+		}
+	}
+	f := &FSM{config: config}
+	f.path = f.nextFile()
+	state, err := store.CreateState(f.path)
+	if err != nil {
+		return nil, err
+	}
+	f.state.Store(state)
+	return f, nil
+}
+
+// nextFile returns a fresh name: a restored state lives beside the old one until its last reader is done.
+func (f *FSM) nextFile() string {
+	f.files++
+	return filepath.Join(f.config.Dir, fmt.Sprintf("state-%d.db", f.files))
+}
+
+// Applied returns index and term of the last entry that is committed to the
+// state and told by the Feed.
+func (f *FSM) Applied() (index, term uint64) { return f.applied.get() }
+
+// ConfigurationIndex returns the index of the last raft configuration applied, 0 if none was.
+func (f *FSM) ConfigurationIndex() uint64 { return f.configuration.Load() }
+
+// WaitApplied returns nil once Applied's index is at least index, or ctx's error.
+func (f *FSM) WaitApplied(ctx context.Context, index uint64) error {
+	return f.applied.wait(ctx, index)
+}
+
+// Feed returns the changes as they are applied.
+func (f *FSM) Feed() *Feed { return &f.feed }
+
+// View calls fn with a view of the state that stays as it is until fn returns,
+// also when a snapshot is restored meanwhile. Its index may be above Applied's
+// for a moment. Errors are fn's and store.State.View's.
+func (f *FSM) View(fn func(*store.View) error) error {
+	for {
+		state := f.state.Load()
+		began := false
+		err := state.View(func(v *store.View) error {
+			began = true
+			return fn(v)
+		})
+		replaced := !began && errors.Is(err, store.ErrStateClosed) && f.state.Load() != state
+		if !replaced {
+			return err
+		}
+	}
+}
+
+// Close closes the state. It waits for Views and snapshots under way and is
+// called after raft has stopped. A second call does nothing.
+func (f *FSM) Close() error {
+	f.retired.Wait()
+	return f.state.Load().Close()
+}
+
+// fatal gives up: the state no longer follows the log.
+func (f *FSM) fatal(err error) {
+	f.failed = err
+	f.config.OnFatal(err)
+}

@@ -1,0 +1,145 @@
+package fsm
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/hashicorp/raft"
+	"github.com/lookupd/lookupd/store"
+)
+
+// Snapshot begins a view of the state as it is; Persist writes it while entries go on being applied.
+func (f *FSM) Snapshot() (raft.FSMSnapshot, error) {
+	state, err := f.state.Load().Snapshot()
+	if err != nil {
+		return nil, fmt.Errorf("snapshot: %w", err)
+	}
+	return &snapshot{state: state, clusterID: f.config.ClusterID()}, nil
+}
+
+// snapshot is a raft.FSMSnapshot. Raft calls Release last, and once.
+type snapshot struct {
+	state     *store.Snapshot
+	clusterID string
+}
+
+// Persist writes the snapshot. A failure cancels the sink and is returned, else
+// raft would count on a snapshot that is not there.
+func (s *snapshot) Persist(sink raft.SnapshotSink) error {
+	if err := s.write(sink); err != nil {
+		return errors.Join(fmt.Errorf("write snapshot: %w", err), sink.Cancel())
+	}
+	if err := sink.Close(); err != nil {
+		return fmt.Errorf("finish snapshot: %w", err)
+	}
+	return nil
+}
+
+func (s *snapshot) write(w io.Writer) error {
+	info := SnapshotInfo{ClusterID: s.clusterID, Hash: s.state.Hash(), Size: s.state.Size()}
+	info.Index, info.Term = s.state.Applied()
+	sw, err := newSnapshotWriter(w, info)
+	if err != nil {
+		return err
+	}
+	if _, err := s.state.WriteTo(sw); err != nil {
+		return err
+	}
+	return sw.finish()
+}
+
+// Release ends the view.
+func (s *snapshot) Release() {
+	_ = s.state.Close() // a read transaction has nothing to lose
+}
+
+// Restore replaces the state by a snapshot's, once all of it is verified. After
+// an error the state is the old one. The errors are ErrBadSnapshot,
+// ErrForeignSnapshot or of the disk.
+func (f *FSM) Restore(r io.ReadCloser) error {
+	state, path, err := f.receive(r)
+	if err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
+	var index, term, configuration uint64
+	err = state.View(func(v *store.View) error {
+		index, term = v.Applied()
+		configuration = v.ConfigurationIndex()
+		return nil
+	})
+	if err != nil {
+		return errors.Join(fmt.Errorf("restore: %w", err), discard(state, path))
+	}
+	f.retire(f.state.Swap(state), f.path)
+	f.path = path
+	f.configuration.Store(configuration)
+	f.feed.reset(index)
+	f.applied.publish(index, term)
+	f.config.Logger.Info("restored a snapshot", "index", index, "term", term)
+	return nil
+}
+
+// retire closes and removes a state that was replaced. Close waits for its readers, raft must not.
+func (f *FSM) retire(old *store.State, path string) {
+	f.retired.Go(func() {
+		if err := discard(old, path); err != nil {
+			f.config.Logger.Warn("removing the replaced state failed", "error", err)
+		}
+	})
+}
+
+// receive writes the snapshot's state to a file of its own and opens it.
+func (f *FSM) receive(r io.Reader) (*store.State, string, error) {
+	sr, err := newSnapshotReader(r)
+	if err != nil {
+		return nil, "", err
+	}
+	if own := f.config.ClusterID(); sr.info.ClusterID != own {
+		return nil, "", fmt.Errorf("%w: it is of %q, this is %q", ErrForeignSnapshot, sr.info.ClusterID, own)
+	}
+	path := f.nextFile()
+	if err := writeFile(path, sr); err != nil {
+		return nil, "", errors.Join(err, removeFile(path))
+	}
+	state, err := store.OpenSnapshotState(path)
+	if err != nil {
+		return nil, "", errors.Join(fmt.Errorf("%w: %w", ErrBadSnapshot, err), removeFile(path))
+	}
+	err = state.View(func(v *store.View) error {
+		if index, term := v.Applied(); index != sr.info.Index || term != sr.info.Term || v.Hash() != sr.info.Hash {
+			return fmt.Errorf("%w: header and state differ", ErrBadSnapshot)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, "", errors.Join(err, discard(state, path))
+	}
+	return state, path, nil
+}
+
+func writeFile(path string, sr *snapshotReader) error {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("state file: %w", err)
+	}
+	if err := sr.copyTo(file); err != nil {
+		return errors.Join(err, file.Close())
+	}
+	if err := file.Close(); err != nil {
+		return fmt.Errorf("state file: %w", err)
+	}
+	return nil
+}
+
+func discard(state *store.State, path string) error {
+	return errors.Join(state.Close(), removeFile(path))
+}
+
+func removeFile(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("remove state file: %w", err)
+	}
+	return nil
+}
