@@ -1,0 +1,73 @@
+package cluster
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Metrics counts what a Node does.
+type Metrics struct {
+	batchCommands  prometheus.Histogram
+	batchDuration  prometheus.Histogram
+	batchRetries   prometheus.Counter
+	barriers       *prometheus.CounterVec
+	barrierSeconds prometheus.Histogram
+	rounds         *prometheus.CounterVec
+	roundSeconds   *prometheus.HistogramVec
+	roundReaders   *prometheus.HistogramVec
+	leaderChanges  prometheus.Counter
+}
+
+// NewMetrics makes a Node's metrics and registers them.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	seconds := prometheus.ExponentialBuckets(0.0001, 2, 16) // 0.1 ms to 3 s
+	m := &Metrics{
+		batchCommands:  prometheus.NewHistogram(prometheus.HistogramOpts{Name: "lookupd_batch_commands", Help: "Commands in one committed batch of this peer.", Buckets: prometheus.ExponentialBuckets(1, 2, 12)}),
+		batchDuration:  prometheus.NewHistogram(prometheus.HistogramOpts{Name: "lookupd_batch_commit_duration_seconds", Help: "From proposing a batch of this peer to its result.", Buckets: seconds}),
+		batchRetries:   prometheus.NewCounter(prometheus.CounterOpts{Name: "lookupd_batch_retries_total", Help: "Attempts to commit a batch that had no result."}),
+		barriers:       prometheus.NewCounterVec(prometheus.CounterOpts{Name: "lookupd_read_barriers_total", Help: "Read barriers by result."}, []string{"result"}),
+		barrierSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "lookupd_read_barrier_duration_seconds", Help: "Wait of a linearizable reader.", Buckets: seconds}),
+		rounds:         prometheus.NewCounterVec(prometheus.CounterOpts{Name: "lookupd_read_index_rounds_total", Help: "Rounds of the read index."}, []string{"role", "result"}),
+		roundSeconds:   prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "lookupd_read_index_round_duration_seconds", Help: "Duration of a round.", Buckets: seconds}, []string{"role"}),
+		roundReaders:   prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "lookupd_read_index_readers", Help: "Readers that shared a round.", Buckets: prometheus.ExponentialBuckets(1, 2, 11)}, []string{"role"}),
+		leaderChanges:  prometheus.NewCounter(prometheus.CounterOpts{Name: "lookupd_raft_leader_changes_total", Help: "Changes of leader that this peer saw."}),
+	}
+	reg.MustRegister(m.batchCommands, m.batchDuration, m.batchRetries, m.barriers, m.barrierSeconds,
+		m.rounds, m.roundSeconds, m.roundReaders, m.leaderChanges)
+	return m
+}
+
+func (m *Metrics) batchDone(commands int, took time.Duration) {
+	m.batchCommands.Observe(float64(commands))
+	m.batchDuration.Observe(took.Seconds())
+}
+
+func (m *Metrics) batchRetried() { m.batchRetries.Inc() }
+
+func (m *Metrics) barrierDone(took time.Duration) {
+	m.barriers.WithLabelValues("ok").Inc()
+	m.barrierSeconds.Observe(took.Seconds())
+}
+
+func (m *Metrics) barrierFailed() { m.barriers.WithLabelValues("no_quorum").Inc() }
+
+func (m *Metrics) leaderChanged() { m.leaderChanges.Inc() }
+
+func (m *Metrics) leaderRoundRan(readers int, took time.Duration, err error) {
+	m.roundRan("leader", readers, took, err)
+}
+
+func (m *Metrics) followerRoundRan(readers int, took time.Duration, err error) {
+	m.roundRan("follower", readers, took, err)
+}
+
+func (m *Metrics) roundRan(role string, readers int, took time.Duration, err error) {
+	result := "ok"
+	if err != nil {
+		result = "failed"
+	}
+	m.rounds.WithLabelValues(role, result).Inc()
+	m.roundSeconds.WithLabelValues(role).Observe(took.Seconds())
+	m.roundReaders.WithLabelValues(role).Observe(float64(readers))
+}

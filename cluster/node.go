@@ -1,0 +1,364 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/lookupd/lookupd/fsm"
+	"github.com/lookupd/lookupd/peer"
+	"github.com/lookupd/lookupd/registry"
+	"github.com/lookupd/lookupd/store"
+)
+
+// Config says what a Node is. Dir, Version, Logger and OnFatal must be set.
+type Config struct {
+	Dir  *store.Dir // locked; the Node does not close it
+	Name string     // used when the node id is made
+
+	PeerAddress, PeerAdvertise     string // advertise "" = the listener's
+	GossipAddress, GossipAdvertise string
+	Join                           []string // gossip addresses or DNS names
+	BootstrapExpect                int
+	NonVoter                       bool
+
+	TombstoneLifetime time.Duration
+	Version           string
+	Logger            *slog.Logger
+	// Sessions, if set, returns how many V1 sessions this peer holds.
+	Sessions func() int
+	// OnFatal is told why this peer must not go on; it ends the process.
+	OnFatal func(error)
+	// Metrics are where this Node counts; nil means nowhere.
+	Metrics *Metrics
+	// RaftTimeScale stretches raft's time-outs; 0 means 1. Tests on slow
+	// machines raise it.
+	RaftTimeScale int
+}
+
+func (c Config) alone() bool { return len(c.Join) == 0 && c.BootstrapExpect <= 1 }
+
+// Node is one peer of the cluster. Its methods may be called from any
+// goroutine between Open and Close.
+type Node struct {
+	cfg     Config
+	log     *slog.Logger
+	started time.Time
+
+	id    registry.NodeID
+	epoch uint64
+
+	identityMu sync.Mutex
+	identity   store.Identity // what is on disk
+	clusterID  atomic.Pointer[string]
+
+	raftLog   *store.Log
+	fsm       *fsm.FSM
+	net       *peer.Network
+	gossip    *gossip
+	raft      *raft.Raft
+	notify    chan bool // raft.Config.NotifyCh
+	addresses *addressBook
+
+	leader         *leaderWatch
+	queue          *queue
+	leaderRounds   *rounds
+	followerRounds *rounds
+	transfers      transferWatch
+	contacts       contacts
+	metrics        *Metrics
+
+	barrierBegan atomicTime // of the latest completed read barrier
+	waiting      atomic.Pointer[string]
+
+	ctx    context.Context // ends when Close begins
+	cancel context.CancelFunc
+	loops  sync.WaitGroup
+	close  sync.Once
+}
+
+// New returns a Node that has not touched anything yet.
+func New(cfg Config) *Node {
+	if cfg.RaftTimeScale == 0 {
+		cfg.RaftTimeScale = 1
+	}
+	if cfg.Metrics == nil {
+		cfg.Metrics = NewMetrics(prometheus.NewRegistry())
+	}
+	n := &Node{
+		cfg: cfg, log: cfg.Logger, leader: newLeaderWatch(), queue: newQueue(),
+		notify: make(chan bool, 16), metrics: cfg.Metrics,
+	}
+	n.ctx, n.cancel = context.WithCancel(context.Background())
+	n.leaderRounds = newRounds(n.leaderRound)
+	n.followerRounds = newRounds(n.followerRound)
+	n.transfers.report = n.fatal
+	return n
+}
+
+// Open loads the peer's state, listens and starts to take part. It does not
+// wait for a leader. After an error the Node is closed.
+func (n *Node) Open() error {
+	n.started = time.Now()
+	for _, step := range []func() error{n.openIdentity, n.openState, n.openNetwork, n.openRaft} {
+		if err := step(); err != nil {
+			return errors.Join(err, n.Close())
+		}
+	}
+	n.startLoops()
+	return nil
+}
+
+// openIdentity loads or makes the identity and raises the epoch. An identity
+// whose log is gone or older is refused: a voter that forgot its votes must not
+// come back under its old id.
+func (n *Node) openIdentity() error {
+	dir := n.cfg.Dir
+	id, found, err := dir.LoadIdentity()
+	if err != nil {
+		return err
+	}
+	if !found {
+		if id, err = store.NewIdentity(n.cfg.Name); err != nil {
+			return err
+		}
+	} else if id.NodeID.Name() != n.cfg.Name && n.cfg.Name != "" {
+		n.log.Warn("the node id on disk wins over -node-name", "id", id.NodeID, "node-name", n.cfg.Name)
+	}
+	if n.raftLog, err = dir.OpenLog(store.LogConfig{OnFatal: n.fatal}); err != nil {
+		return err
+	}
+	if found {
+		if err := n.verify(id); err != nil {
+			return err
+		}
+	}
+	if id, err = dir.NextEpoch(id, n.raftLog); err != nil {
+		return err
+	}
+	n.identity, n.id, n.epoch = id, id.NodeID, id.Epoch
+	n.clusterID.Store(&id.ClusterID)
+	return nil
+}
+
+// verify makes sure that identity, log and snapshots belong together and that
+// raft can start from them; raft itself would panic.
+func (n *Node) verify(id store.Identity) error {
+	setAside, err := n.cfg.Dir.Verify(id, n.raftLog, n.raftLogger(), func(r io.Reader) error {
+		info, err := fsm.Inspect(r)
+		if err == nil && info.ClusterID != id.ClusterID {
+			err = fmt.Errorf("%w: a snapshot of cluster %s, this peer belongs to %s", store.ErrRefused, info.ClusterID, id.ClusterID)
+		}
+		return err
+	})
+	for _, name := range setAside {
+		n.log.Warn("a damaged snapshot was set aside", "name", name)
+	}
+	return err
+}
+
+func (n *Node) openState() (err error) {
+	if err := os.RemoveAll(n.cfg.Dir.Path("state")); err != nil {
+		return err
+	}
+	if err := os.Mkdir(n.cfg.Dir.Path("state"), 0o700); err != nil {
+		return err
+	}
+	n.fsm, err = fsm.New(fsm.Config{
+		Dir: n.cfg.Dir.Path("state"), ClusterID: n.ClusterID,
+		Logger: n.log.With("component", "fsm"), OnFatal: n.fatal,
+	})
+	return err
+}
+
+func (n *Node) openNetwork() error {
+	n.addresses = openAddressBook(n.cfg.Dir, n.log)
+	n.net = peer.New(peer.Config{
+		Node: n.id, Epoch: n.epoch, ClusterID: n.ClusterID,
+		Address: n.cfg.PeerAddress, Advertise: n.cfg.PeerAdvertise,
+		Resolve: n.resolve, Term: n.term, Handler: handler{n}, Logger: n.log.With("component", "peer"),
+	})
+	if err := n.net.Open(); err != nil {
+		return fmt.Errorf("peer address %s: %w", n.cfg.PeerAddress, err)
+	}
+	var err error
+	n.gossip, err = openGossip(gossipConfig{
+		Address: n.cfg.GossipAddress, Advertise: n.cfg.GossipAdvertise,
+		Self: n.self, Logger: n.log.With("component", "gossip"),
+	})
+	return err
+}
+
+// self is what gossip tells of this peer now.
+func (n *Node) self() member {
+	return member{
+		Format: gossipFormat, ClusterID: n.ClusterID(), ID: n.id, Epoch: n.epoch,
+		Address: n.net.AdvertiseAddr(), Expect: n.cfg.BootstrapExpect, NonVoter: n.cfg.NonVoter,
+	}
+}
+
+func (n *Node) startLoops() {
+	n.loops.Go(func() { n.followLeader(n.ctx) })
+	n.loops.Go(func() { n.lead(n.ctx) })
+	n.loops.Go(func() { n.runBatches(n.ctx) })
+	n.loops.Go(func() { n.leaderRounds.loop(n.ctx, n.metrics.leaderRoundRan) })
+	n.loops.Go(func() { n.followerRounds.loop(n.ctx, n.metrics.followerRoundRan) })
+	n.loops.Go(func() { n.keepFresh(n.ctx) })
+	n.loops.Go(func() { n.gossip.rejoin(n.ctx, n.seeds) })
+	n.loops.Go(func() { n.followAddresses(n.ctx) })
+	n.loops.Go(func() { n.form(n.ctx) })
+}
+
+// Close stops in order, within 4 s or so; it closes no session. It is safe to
+// call twice and after a failed Open.
+func (n *Node) Close() (err error) {
+	n.close.Do(func() { err = n.stop() })
+	return err
+}
+
+func (n *Node) stop() error {
+	var errs []error
+	n.cancel()
+	n.queue.close()
+	n.loops.Wait()
+	if n.gossip != nil {
+		errs = append(errs, n.gossip.close())
+	}
+	if n.raft != nil {
+		errs = append(errs, within(2*time.Second, "raft shutdown", n.raft.Shutdown().Error))
+	}
+	if n.net != nil {
+		errs = append(errs, n.net.Close())
+	}
+	if n.raftLog != nil {
+		errs = append(errs, n.raftLog.Close())
+	}
+	if n.fsm != nil {
+		errs = append(errs, n.fsm.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// HandOver makes another voter the leader if this peer leads, within 2 s. Call
+// it before Close, while clients are still served.
+func (n *Node) HandOver() {
+	if n.raft.State() != raft.Leader {
+		return
+	}
+	if voters, _ := n.voters(); len(voters) < 2 {
+		return
+	}
+	n.log.Info("handing over leadership")
+	if err := within(2*time.Second, "leadership transfer", n.raft.LeadershipTransfer().Error); err != nil {
+		n.log.Warn("leadership not handed over", "err", err)
+	}
+}
+
+// within runs f for at most d; f goes on by itself after that.
+func within(d time.Duration, what string, f func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-timer.C:
+		return fmt.Errorf("%s took longer than %s", what, d)
+	}
+}
+
+func (n *Node) stopping() bool { return n.ctx.Err() != nil }
+
+func (n *Node) fatal(err error) { n.cfg.OnFatal(err) }
+
+// ID returns this peer's node id.
+func (n *Node) ID() registry.NodeID { return n.id }
+
+// Epoch counts this peer's starts.
+func (n *Node) Epoch() uint64 { return n.epoch }
+
+// ClusterID returns "" while this peer belongs to no cluster.
+func (n *Node) ClusterID() string {
+	if id := n.clusterID.Load(); id != nil {
+		return *id
+	}
+	return ""
+}
+
+// setCluster stores the cluster id, and who founds it if this peer does, before
+// anybody can see it.
+func (n *Node) setCluster(id string, founders []registry.NodeID) error {
+	n.identityMu.Lock()
+	defer n.identityMu.Unlock()
+	identity := n.identity
+	identity.ClusterID, identity.Founders = id, founders
+	if err := n.cfg.Dir.SaveIdentity(identity); err != nil {
+		return err
+	}
+	n.identity = identity
+	n.clusterID.Store(&id)
+	return nil
+}
+
+// PeerAddr and GossipAddr are the addresses that other peers are told.
+func (n *Node) PeerAddr() string { return n.net.AdvertiseAddr() }
+
+// GossipAddr is PeerAddr for gossip.
+func (n *Node) GossipAddr() string { return n.gossip.Addr() }
+
+// Leader returns the leader's name, or "".
+func (n *Node) Leader() string {
+	leader, _ := n.leader.current()
+	return leader.Name()
+}
+
+// HasLeader reports whether this peer knows a leader now.
+func (n *Node) HasLeader() bool { return n.Leader() != "" }
+
+// Feed tells what each applied log entry changed.
+func (n *Node) Feed() *fsm.Feed { return n.fsm.Feed() }
+
+// WaitApplied waits until this peer's state has applied the entry at index.
+func (n *Node) WaitApplied(ctx context.Context, index uint64) error {
+	return n.fsm.WaitApplied(ctx, index)
+}
+
+func (n *Node) term() uint64 {
+	if n.raft == nil {
+		return 0
+	}
+	return n.raft.CurrentTerm()
+}
+
+func (n *Node) lastLog() (term, index uint64) {
+	term, index, err := n.raftLog.LastTermIndex()
+	if err != nil {
+		return 0, n.raft.LastIndex()
+	}
+	return term, index
+}
+
+func (n *Node) setWaiting(what string) { n.waiting.Store(&what) }
+
+func (n *Node) waitingFor() string {
+	if what := n.waiting.Load(); what != nil {
+		return *what
+	}
+	return "a cluster"
+}
+
+// handler answers the calls of other peers; its methods stand beside what they
+// are about.
+type handler struct{ node *Node }
+
+var _ peer.Handler = handler{}

@@ -1,0 +1,182 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"golang.org/x/sync/semaphore"
+
+	"github.com/lookupd/lookupd/registry"
+)
+
+// Limits of what one peer has waiting for raft.
+const (
+	maxWaitingCommands = 4096
+	maxBatchBytes      = 256 << 10
+	// MaxProposalCommands is the most commands of one proposal.
+	MaxProposalCommands = 256
+)
+
+// Proposal is a group of commands on its way to the log. It stays whole: all of
+// its commands are in one entry. It is tried until it has a result, is
+// withdrawn, or the peer stops.
+type Proposal struct {
+	commands []registry.Command
+	size     int // estimate, in bytes
+	queue    *queue
+	done     chan struct{}
+
+	// Set before done is closed, read after.
+	results []registry.Result
+	index   uint64
+	err     error
+}
+
+// Done is closed when Result has something to say.
+func (p *Proposal) Done() <-chan struct{} { return p.done }
+
+// Result returns one result for each command and the index of the log entry
+// that held them, or ErrStopped. It may be called once Done is closed.
+func (p *Proposal) Result() ([]registry.Result, uint64, error) { return p.results, p.index, p.err }
+
+// Withdraw takes the proposal back. It returns false if it is too late: the
+// proposal may have been sent, and goes on until it has a result.
+func (p *Proposal) Withdraw() bool { return p.queue.remove(p) }
+
+// queue holds the proposals that are not in a batch yet, in order. Its
+// semaphore also counts those that are, so that it bounds all that waits.
+type queue struct {
+	room *semaphore.Weighted
+	wake chan struct{} // one slot; set when waiting becomes non-empty
+
+	mu      sync.Mutex
+	closed  bool
+	waiting []*Proposal
+}
+
+func newQueue() *queue {
+	return &queue{room: semaphore.NewWeighted(maxWaitingCommands), wake: make(chan struct{}, 1)}
+}
+
+// add appends a proposal, waiting for room until ctx ends.
+func (q *queue) add(ctx context.Context, commands []registry.Command) (*Proposal, error) {
+	if len(commands) == 0 || len(commands) > MaxProposalCommands {
+		return nil, fmt.Errorf("a proposal holds 1 to %d commands, not %d", MaxProposalCommands, len(commands))
+	}
+	if err := q.room.Acquire(ctx, int64(len(commands))); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrOverloaded, err)
+	}
+	p := &Proposal{commands: commands, queue: q, done: make(chan struct{})}
+	for _, c := range commands {
+		p.size += commandSize(c)
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		q.room.Release(int64(len(commands)))
+		return nil, ErrStopped
+	}
+	q.waiting = append(q.waiting, p)
+	q.signal()
+	return p, nil
+}
+
+func (q *queue) signal() {
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+// take removes the proposals of the next batch: as many as fit, at least one
+// if any waits.
+func (q *queue) take() []*Proposal {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	size, n := 0, 0
+	for n < len(q.waiting) && (n == 0 || size+q.waiting[n].size <= maxBatchBytes) {
+		size += q.waiting[n].size
+		n++
+	}
+	taken := append([]*Proposal(nil), q.waiting[:n]...)
+	clear(q.waiting[:n])
+	q.waiting = q.waiting[n:]
+	if len(q.waiting) == 0 {
+		q.waiting = nil // so that the backing array does not grow for ever
+	}
+	return taken
+}
+
+// giveBack undoes a take of what was surely not sent.
+func (q *queue) giveBack(taken []*Proposal) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		q.finish(taken, func(p *Proposal, _ int) { p.err = ErrStopped })
+		return
+	}
+	q.waiting = append(append([]*Proposal(nil), taken...), q.waiting...)
+	q.signal()
+}
+
+func (q *queue) remove(p *Proposal) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for i, w := range q.waiting {
+		if w == p {
+			q.waiting = append(q.waiting[:i:i], q.waiting[i+1:]...)
+			q.room.Release(int64(len(p.commands)))
+			return true
+		}
+	}
+	return false
+}
+
+// close refuses what comes later and ends what waits with ErrStopped.
+func (q *queue) close() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed = true
+	q.finish(q.waiting, func(p *Proposal, _ int) { p.err = ErrStopped })
+	q.waiting = nil
+}
+
+// finish ends proposals; set stores the outcome of one, given the number of
+// commands before it in the batch.
+func (q *queue) finish(ps []*Proposal, set func(p *Proposal, first int)) {
+	first := 0
+	for _, p := range ps {
+		set(p, first)
+		first += len(p.commands)
+		close(p.done)
+		q.room.Release(int64(len(p.commands)))
+	}
+}
+
+// commandSize estimates a command's encoded bytes, generously.
+func commandSize(c registry.Command) int {
+	const overhead = 192 // session id, lengths, tags
+	switch c := c.(type) {
+	case registry.OpenSession:
+		p := c.Producer
+		return overhead + len(p.RemoteAddress) + len(p.Hostname) + len(p.BroadcastAddress) +
+			len(p.Version) + len(p.TopologyZone) + len(p.TopologyRegion)
+	case registry.CloseSession:
+		return overhead + len(c.Producer)
+	case registry.SuspendSession:
+		return overhead + len(c.Producer)
+	case registry.ResumeSession:
+		return overhead + len(c.Producer)
+	case registry.Register:
+		return overhead + len(c.Producer) + len(c.Topic) + len(c.Channel)
+	case registry.Unregister:
+		return overhead + len(c.Producer) + len(c.Topic) + len(c.Channel)
+	case registry.Tombstone:
+		return overhead + len(c.Topic) + len(c.Node)
+	case registry.EndTombstone:
+		return overhead + len(c.Topic) + len(c.Producer)
+	default:
+		return overhead // names alone, at most 64 bytes each
+	}
+}

@@ -1,0 +1,59 @@
+package cluster
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+)
+
+const logCacheEntries = 256
+
+// raftConfig has the reasons for each value that is not raft's default in this
+// package's DESIGN.md.
+func (n *Node) raftConfig() *raft.Config {
+	scale := time.Duration(n.cfg.RaftTimeScale)
+	c := raft.DefaultConfig()
+	c.LocalID = raft.ServerID(n.id)
+	c.HeartbeatTimeout = 500 * time.Millisecond * scale
+	c.ElectionTimeout = 500 * time.Millisecond * scale
+	c.LeaderLeaseTimeout = 500 * time.Millisecond * scale
+	c.CommitTimeout = 10 * time.Millisecond
+	c.SnapshotThreshold = 8192
+	c.SnapshotInterval = 15 * time.Second
+	// Above the threshold plus what arrives between two checks, so that the
+	// previous snapshot, too, has its log.
+	c.TrailingLogs = 20480
+	c.ShutdownOnRemove = false // true calls Shutdown inside the leader's loop
+	c.NoLegacyTelemetry = true
+	c.NotifyCh = n.notify
+	c.Logger = n.raftLogger()
+	return c
+}
+
+func (n *Node) raftLogger() hclog.Logger { return raftLogger(n.log.With("component", "raft")) }
+
+// openRaft starts raft. Its restore of the latest snapshot runs inside.
+func (n *Node) openRaft() error {
+	cfg := n.raftConfig()
+	snapshots, err := n.cfg.Dir.OpenSnapshots(cfg.Logger)
+	if err != nil {
+		return fmt.Errorf("snapshot store: %w", err)
+	}
+	logs, err := raft.NewLogCache(logCacheEntries, n.raftLog)
+	if err != nil {
+		return err
+	}
+	existed, err := raft.HasExistingState(logs, n.raftLog, snapshots)
+	if err != nil {
+		return fmt.Errorf("raft state: %w", err)
+	}
+	if n.raft, err = raft.NewRaft(cfg, n.fsm, logs, n.raftLog, snapshots, n.net.Transport()); err != nil {
+		return fmt.Errorf("start raft: %w", err)
+	}
+	if founders := n.identity.Founders; !existed && len(founders) > 0 {
+		return n.bootstrap(founders) // the process ended between storing who founds and doing it
+	}
+	return nil
+}

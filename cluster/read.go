@@ -1,0 +1,138 @@
+package cluster
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/lookupd/lookupd/store"
+)
+
+// Consistency is what a reader asks for.
+type Consistency int
+
+// Kinds of reads.
+const (
+	// Linearizable: the answer shows every change acknowledged before the call.
+	Linearizable Consistency = iota
+	// Stale: the answer is this peer's state as it is; ReadInfo says how old.
+	Stale
+)
+
+// ReadInfo says what an answer was read from.
+type ReadInfo struct {
+	Index    uint64 // log index of the state
+	Leader   string // name of the leader this peer knows, or ""
+	Stale    bool
+	StaleFor time.Duration // upper bound of a stale answer's age
+}
+
+// freshEvery is how often an idle peer runs a read barrier, so that stale
+// answers know their age.
+const freshEvery = time.Second
+
+// Read runs fn on one state of the registry. Linearizable: ErrNoQuorum if ctx
+// ends first. Both: ErrNotReady until this peer has completed a read barrier
+// since its start. fn must not keep the View.
+func (n *Node) Read(ctx context.Context, c Consistency, fn func(*store.View) error) (ReadInfo, error) {
+	info := ReadInfo{Stale: c == Stale, Leader: n.Leader()}
+	var noQuorum error
+	if c == Linearizable {
+		_, noQuorum = n.ReadBarrier(ctx)
+	}
+	began, ready := n.barrierBegan.get()
+	switch {
+	case !ready:
+		return info, ErrNotReady
+	case noQuorum != nil:
+		return info, noQuorum
+	}
+	info.StaleFor, info.Leader = time.Since(began), n.Leader()
+	return info, n.View(func(v *store.View) error {
+		info.Index, _ = v.Applied()
+		return fn(v)
+	})
+}
+
+// View runs fn on this peer's state as it is now, whatever its age.
+func (n *Node) View(fn func(*store.View) error) error { return n.fsm.View(fn) }
+
+// Ready returns nil once this peer has completed a read barrier since its
+// start, else ErrNotReady.
+func (n *Node) Ready() error {
+	if _, ok := n.barrierBegan.get(); !ok {
+		return ErrNotReady
+	}
+	return nil
+}
+
+// NoQuorumSince returns for how long this peer has known no leader, 0 if it knows one.
+func (n *Node) NoQuorumSince() time.Duration {
+	if leader, since := n.leader.current(); leader == "" {
+		return time.Since(since)
+	}
+	return 0
+}
+
+func (n *Node) barrierDone(began time.Time) {
+	n.barrierBegan.advance(began)
+	n.metrics.barrierDone(time.Since(began))
+}
+
+// keepFresh runs a read barrier whenever none began for freshEvery. The first
+// makes the peer ready.
+func (n *Node) keepFresh(ctx context.Context) {
+	for ctx.Err() == nil {
+		began, ready := n.barrierBegan.get()
+		if rest := freshEvery - time.Since(began); ready && rest > 0 {
+			select {
+			case <-ctx.Done():
+			case <-time.After(rest):
+			}
+			continue
+		}
+		attempt, cancel := context.WithTimeout(ctx, freshEvery)
+		_, err := n.ReadBarrier(attempt)
+		cancel()
+		if err == nil && !ready {
+			n.log.Info("ready: this peer's state covers every acknowledged change", "leader", n.Leader())
+		}
+	}
+}
+
+// atomicTime is a time that many goroutines share; its zero value is unset.
+type atomicTime struct{ p atomic.Pointer[time.Time] }
+
+func (a *atomicTime) get() (time.Time, bool) {
+	if t := a.p.Load(); t != nil {
+		return *t, true
+	}
+	return time.Time{}, false
+}
+
+func (a *atomicTime) clear() {
+	if a.p.Load() != nil {
+		a.p.Store(nil)
+	}
+}
+
+// advance sets it to t unless it is later already.
+func (a *atomicTime) advance(t time.Time) {
+	for {
+		old := a.p.Load()
+		if old != nil && !old.Before(t) || a.p.CompareAndSwap(old, &t) {
+			return
+		}
+	}
+}
+
+// setIfZero sets it to t unless it is set, and returns what it is.
+func (a *atomicTime) setIfZero(t time.Time) time.Time {
+	if a.p.CompareAndSwap(nil, &t) {
+		return t
+	}
+	if old := a.p.Load(); old != nil {
+		return *old
+	}
+	return t
+}

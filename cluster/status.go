@@ -1,0 +1,64 @@
+package cluster
+
+import "github.com/lookupd/lookupd/registry"
+
+// State says in one word whether the cluster is well.
+type State string
+
+// States of a cluster.
+const (
+	StateHealthy  State = "healthy"
+	StateDegraded State = "degraded"
+	StateNoQuorum State = "no_quorum"
+	StateStarting State = "starting"
+)
+
+// Role is a peer's part in raft.
+type Role string
+
+// Roles of a peer.
+const (
+	RoleLeader   Role = "leader"
+	RoleVoter    Role = "voter"
+	RoleNonVoter Role = "non-voter"
+	RoleJoining  Role = "joining" // known by gossip alone
+)
+
+// Health is what the answering peer knows of another.
+type Health string
+
+// Healths of a peer.
+const (
+	HealthOK   Health = "ok"
+	HealthDown Health = "down"
+)
+
+// Status is the document of GET /v1/status: the cluster as one peer sees it.
+type Status struct {
+	Sentence  string          `json:"sentence"`
+	State     State           `json:"state"`
+	SeenBy    string          `json:"seen_by"` // name of the peer that answers
+	ClusterID string          `json:"cluster_id"`
+	Version   string          `json:"version"`
+	Leader    string          `json:"leader"` // name, "" if there is none
+	Term      uint64          `json:"term"`
+	Index     uint64          `json:"index"`      // applied by the answering peer
+	StateHash string          `json:"state_hash"` // of the registry at Index, hexadecimal
+	Tolerance int             `json:"tolerance"`  // voters that may still fail
+	Counts    registry.Counts `json:"counts"`
+	Peers     []PeerStatus    `json:"peers"` // sorted by name, then id
+}
+
+// PeerStatus is one peer in Status.
+type PeerStatus struct {
+	Name          string          `json:"name"`
+	ID            registry.NodeID `json:"id"`
+	Role          Role            `json:"role"`
+	Health        Health          `json:"health"`
+	Address       string          `json:"address"`         // of its peer port
+	Lag           uint64          `json:"lag"`             // entries behind the leader
+	LastContactMS int64           `json:"last_contact_ms"` // since it last answered the peer that tells, -1 if never
+	Version       string          `json:"version"`
+	Sessions      int             `json:"sessions"`
+	Error         string          `json:"error,omitempty"` // why it is down
+}

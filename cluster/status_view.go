@@ -1,0 +1,222 @@
+package cluster
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/lookupd/lookupd/peer/peerpb"
+	"github.com/lookupd/lookupd/registry"
+	"github.com/lookupd/lookupd/store"
+)
+
+// statusWithin bounds a question to another peer.
+const statusWithin = 500 * time.Millisecond
+
+// RaftInfo is what raft says on this peer.
+type RaftInfo struct {
+	IsLeader, HasLeader       bool
+	Term                      uint64
+	CommitIndex, AppliedIndex uint64
+	LastContact               time.Duration // with the leader; 0 on it, -1 s if never
+}
+
+// RaftInfo returns it without a question to other peers.
+func (n *Node) RaftInfo() RaftInfo {
+	leader, _ := n.leader.current()
+	r := RaftInfo{
+		IsLeader: leader == n.id, HasLeader: leader != "",
+		Term: n.raft.CurrentTerm(), CommitIndex: n.raft.CommitIndex(), LastContact: -time.Second,
+	}
+	r.AppliedIndex, _ = n.fsm.Applied()
+	switch contact := n.raft.LastContact(); {
+	case r.IsLeader:
+		r.LastContact = 0
+	case !contact.IsZero():
+		r.LastContact = time.Since(contact)
+	}
+	return r
+}
+
+// ownStatus is what this peer tells others of itself.
+func (n *Node) ownStatus() *peerpb.StatusResponse {
+	r := n.RaftInfo()
+	leader, _ := n.leader.current()
+	_, voter := n.voters()
+	lastTerm, lastIndex := n.lastLog()
+	s := &peerpb.StatusResponse{
+		NodeId: string(n.id), Name: n.id.Name(), Version: n.cfg.Version, Epoch: n.epoch, ClusterId: n.ClusterID(),
+		PeerAddress: n.net.AdvertiseAddr(), HasState: !n.fresh(), Voter: voter, BootstrapExpect: uint32(n.cfg.BootstrapExpect),
+		LeaderId: string(leader), Term: r.Term, LastLogIndex: lastIndex, LastLogTerm: lastTerm,
+		CommitIndex: r.CommitIndex, AppliedIndex: r.AppliedIndex, UptimeMs: uint64(time.Since(n.started).Milliseconds()),
+		LastContactMs: max(r.LastContact.Milliseconds(), -1),
+	}
+	if n.cfg.Sessions != nil {
+		s.Sessions = uint64(n.cfg.Sessions())
+	}
+	return s
+}
+
+// Status answers another peer's question.
+func (h handler) Status(context.Context, *peerpb.StatusRequest) *peerpb.StatusResponse {
+	return h.node.ownStatus()
+}
+
+// Status asks all peers how they are and says how the cluster is, as this peer
+// sees it. It returns within a second, whatever the others do.
+func (n *Node) Status(ctx context.Context) (Status, error) {
+	leader, _ := n.leader.current()
+	s := Status{
+		SeenBy: n.id.Name(), ClusterID: n.ClusterID(), Version: n.cfg.Version, Term: n.raft.CurrentTerm(),
+	}
+	if leader != "" {
+		s.Leader = leader.Name()
+	}
+	err := n.fsm.View(func(v *store.View) error {
+		s.Index, _ = v.Applied()
+		s.StateHash = fmt.Sprintf("%016x", v.Hash())
+		s.Counts = v.Counts()
+		return nil
+	})
+	if err != nil {
+		return s, err
+	}
+	s.Peers = n.peerStatuses(ctx, leader)
+	n.judge(&s, leader)
+	return s, nil
+}
+
+func (n *Node) peerStatuses(ctx context.Context, leader registry.NodeID) []PeerStatus {
+	roles := map[registry.NodeID]Role{}
+	for _, server := range n.raft.GetConfiguration().Configuration().Servers {
+		id := registry.NodeID(server.ID)
+		switch {
+		case id == leader:
+			roles[id] = RoleLeader
+		case server.Suffrage == raft.Voter:
+			roles[id] = RoleVoter
+		default:
+			roles[id] = RoleNonVoter
+		}
+	}
+	for _, m := range n.gossip.alive() {
+		if _, known := roles[m.ID]; !known {
+			roles[m.ID] = RoleJoining
+		}
+	}
+	answers := map[registry.NodeID]*peerpb.StatusResponse{}
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	for id := range roles {
+		all.Go(func() {
+			answer := n.askStatus(ctx, id)
+			mu.Lock()
+			defer mu.Unlock()
+			answers[id] = answer
+		})
+	}
+	all.Wait()
+	var head uint64 // the furthest log that answered
+	for _, a := range answers {
+		head = max(head, a.GetCommitIndex())
+	}
+	var peers []PeerStatus
+	for id, role := range roles {
+		peers = append(peers, n.peerStatus(id, role, answers[id], head))
+	}
+	slices.SortFunc(peers, func(a, b PeerStatus) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID))
+	})
+	return peers
+}
+
+func (n *Node) peerStatus(id registry.NodeID, role Role, answer *peerpb.StatusResponse, head uint64) PeerStatus {
+	p := PeerStatus{Name: id.Name(), ID: id, Role: role, Health: HealthOK, LastContactMS: n.contacts.age(id)}
+	if answer == nil {
+		p.Health, p.Error = HealthDown, "does not answer on its peer port"
+		p.Address, _ = n.resolve(id)
+		return p
+	}
+	n.contacts.seen(id)
+	p.LastContactMS, p.Address, p.Version, p.Sessions = 0, answer.PeerAddress, answer.Version, int(answer.Sessions)
+	if head > answer.AppliedIndex {
+		p.Lag = head - answer.AppliedIndex
+	}
+	return p
+}
+
+// judge fills in state, tolerance and sentence.
+func (n *Node) judge(s *Status, leader registry.NodeID) {
+	voters, votersUp, up := 0, 0, 0
+	var down []string
+	for _, p := range s.Peers {
+		if p.Health == HealthOK {
+			up++
+		} else {
+			down = append(down, p.Name)
+		}
+		if p.Role == RoleVoter || p.Role == RoleLeader {
+			voters++
+			if p.Health == HealthOK {
+				votersUp++
+			}
+		}
+	}
+	quorum := voters/2 + 1
+	s.Tolerance = max(votersUp-quorum, 0)
+	peersUp := fmt.Sprintf("%d of %d peers up", up, len(s.Peers))
+	switch _, since := n.leader.current(); {
+	case n.fresh():
+		s.State = StateStarting
+		s.Sentence = fmt.Sprintf("Starting. Waiting for a cluster: %s.", n.waitingFor())
+	case leader == "" && n.Ready() != nil && time.Since(n.started) < 10*time.Second:
+		s.State = StateStarting
+		s.Sentence = fmt.Sprintf("Starting. Waiting for a leader; %s.", peersUp)
+	case leader == "" || votersUp < quorum:
+		s.State = StateNoQuorum
+		s.Sentence = fmt.Sprintf("No quorum for %s. %s; lookups answer 503, nsqds stay connected.", time.Since(since).Round(time.Second), peersUp)
+	case len(down) > 0:
+		s.State = StateDegraded
+		s.Sentence = fmt.Sprintf("Degraded. %s (down: %s); %s.", peersUp, strings.Join(down, ", "), canLose(s.Tolerance))
+	default:
+		s.State = StateHealthy
+		s.Sentence = fmt.Sprintf("Healthy. %s; %s.", peersUp, canLose(s.Tolerance))
+	}
+}
+
+func canLose(tolerance int) string {
+	if tolerance == 0 {
+		return "cannot lose another"
+	}
+	return fmt.Sprintf("can lose %d", tolerance)
+}
+
+// contacts notes when a peer last answered this one.
+type contacts struct {
+	mu   sync.Mutex
+	last map[registry.NodeID]time.Time
+}
+
+func (c *contacts) seen(id registry.NodeID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.last == nil {
+		c.last = map[registry.NodeID]time.Time{}
+	}
+	c.last[id] = time.Now()
+}
+
+func (c *contacts) age(id registry.NodeID) int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if last, ok := c.last[id]; ok {
+		return time.Since(last).Milliseconds()
+	}
+	return -1
+}
