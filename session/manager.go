@@ -1,0 +1,274 @@
+package session
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/lookupd/lookupd/registry"
+)
+
+// Limits are checked before a change is declared.
+type Limits struct {
+	Registrations int // topics and channels that one session declares
+	Topics        int // in the whole registry
+	Channels      int // of one topic
+}
+
+// Config is what a Manager needs. AnswerWithin and Limits that are 0 take the
+// values of DefaultConfig.
+type Config struct {
+	Node         registry.NodeID
+	Epoch        uint64        // this peer's start
+	AnswerWithin time.Duration // nsqd gives a command one second
+	Limits       Limits
+	Cluster      Cluster
+	Feed         Feed
+	Logger       *slog.Logger
+}
+
+// DefaultConfig returns the values that have a default.
+func DefaultConfig() Config {
+	return Config{
+		AnswerWithin: 800 * time.Millisecond,
+		Limits:       Limits{Registrations: 50_000, Topics: 100_000, Channels: 10_000},
+		Logger:       slog.New(slog.DiscardHandler),
+	}
+}
+
+func (c Config) withDefaults() Config {
+	d := DefaultConfig()
+	c.AnswerWithin = cmp.Or(c.AnswerWithin, d.AnswerWithin)
+	c.Limits.Registrations = cmp.Or(c.Limits.Registrations, d.Limits.Registrations)
+	c.Limits.Topics = cmp.Or(c.Limits.Topics, d.Limits.Topics)
+	c.Limits.Channels = cmp.Or(c.Limits.Channels, d.Limits.Channels)
+	c.Logger = cmp.Or(c.Logger, d.Logger)
+	return c
+}
+
+// Manager has the sessions of this peer.
+type Manager struct {
+	cfg   Config
+	log   *slog.Logger
+	began time.Time
+
+	// ctx ends when the peer stops; all waiting and all goroutines end with it.
+	ctx    context.Context
+	cancel context.CancelFunc
+	work   sync.WaitGroup
+
+	mu       sync.Mutex
+	closed   bool
+	seq      uint64
+	sessions map[registry.ProducerID]*Session // the one whose connection is the newest
+}
+
+// NewManager returns a Manager that does nothing until Start or Open.
+func NewManager(cfg Config) *Manager {
+	cfg = cfg.withDefaults()
+	ctx, cancel := context.WithCancel(context.Background())
+	return &Manager{
+		cfg:      cfg,
+		log:      cfg.Logger,
+		began:    time.Now(),
+		ctx:      ctx,
+		cancel:   cancel,
+		sessions: make(map[registry.ProducerID]*Session),
+	}
+}
+
+// Start begins to follow the feed. Call it once, before the first Open.
+func (m *Manager) Start() {
+	after, err := m.applied()
+	if err != nil {
+		after = 0 // as far back as the feed goes
+	}
+	m.start(func() { m.watch(after) })
+}
+
+// Close ends all waiting and waits for the goroutines. It closes no session in
+// the registry: a peer's stop does not mean that its nsqds are gone.
+func (m *Manager) Close() {
+	m.mu.Lock()
+	m.closed = true
+	m.mu.Unlock()
+	m.cancel()
+	m.work.Wait()
+}
+
+// Open begins the session of a producer that has identified itself. It waits
+// until that is committed, but no longer than Config.AnswerWithin, and not at
+// all without a leader: the session is good in any case. An older session of
+// the producer on this peer is replaced and its end called. The only error is
+// ErrStopped.
+func (m *Manager) Open(info registry.ProducerInfo, end func(reason string)) (*Session, error) {
+	ctx, cancel := context.WithTimeout(m.ctx, m.cfg.AnswerWithin)
+	defer cancel()
+	s := &Session{
+		m: m, info: info, producer: info.ID(), end: end,
+		settled: make(chan struct{}, 1), opening: true,
+	}
+	s.Ping()
+	old, err := m.admit(s)
+	if err != nil {
+		return nil, err
+	}
+	m.log.Info("session opened", "producer", text(s.producer), "session", s.id,
+		"hostname", text(info.Hostname), "version", text(info.Version), "remote", info.RemoteAddress)
+	if old != nil && old.replace() {
+		m.log.Warn("session replaced: the producer connected again, or two nsqds claim one address", "producer", text(s.producer),
+			"old_remote", old.info.RemoteAddress, "old_hostname", text(old.info.Hostname),
+			"remote", info.RemoteAddress, "hostname", text(info.Hostname))
+		old.end("replaced by a newer connection from " + info.RemoteAddress)
+	}
+	s.mu.Lock()
+	s.drainLocked()
+	s.mu.Unlock()
+	_ = s.wait(ctx, "") // it is opened sooner or later
+	return s, nil
+}
+
+// admit gives s its id and its place, and returns whose place that was.
+func (m *Manager) admit(s *Session) (old *Session, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return nil, ErrStopped
+	}
+	s.id = m.nextIDLocked()
+	old = m.sessions[s.producer]
+	m.sessions[s.producer] = s
+	return old, nil
+}
+
+func (m *Manager) nextID() registry.SessionID {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.nextIDLocked()
+}
+
+func (m *Manager) nextIDLocked() registry.SessionID {
+	m.seq++
+	return registry.SessionID{Node: m.cfg.Node, Epoch: m.cfg.Epoch, Seq: m.seq}
+}
+
+func (m *Manager) forget(s *Session) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.sessions[s.producer] == s {
+		delete(m.sessions, s.producer)
+	}
+}
+
+// start runs f unless the peer stops. Close waits for it.
+func (m *Manager) start(f func()) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return false
+	}
+	m.work.Go(f)
+	return true
+}
+
+// Stats are the sizes of a Manager.
+type Stats struct {
+	Sessions        int // with a living connection
+	DeclaredPending int // changes that are not known to be committed
+}
+
+// Stats returns the sizes at this moment.
+func (m *Manager) Stats() Stats {
+	all := m.all()
+	stats := Stats{Sessions: len(all)}
+	for _, s := range all {
+		stats.DeclaredPending += s.declaredPending()
+	}
+	return stats
+}
+
+// LastPing returns when the producer's session on this peer last sent a PING,
+// or began, or false if it has none here.
+func (m *Manager) LastPing(p registry.ProducerID) (time.Time, bool) {
+	s := m.session(p)
+	if s == nil {
+		return time.Time{}, false
+	}
+	return m.began.Add(time.Duration(s.lastPing.Load())), true
+}
+
+func (m *Manager) session(p registry.ProducerID) *Session {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.sessions[p]
+}
+
+func (m *Manager) all() []*Session {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all := make([]*Session, 0, len(m.sessions))
+	for _, s := range m.sessions {
+		all = append(all, s)
+	}
+	return all
+}
+
+// look asks this peer's own state, which may lag, whether this peer holds the
+// name for the producer, and if not, whether the limits leave room for it.
+func (m *Manager) look(p registry.ProducerID, topic, channel string) (held, room bool) {
+	err := m.cfg.Cluster.View(func(v View) error {
+		held = v.Holds(m.cfg.Node, p, topic, channel)
+		room = held || m.room(v, topic, channel)
+		return nil
+	})
+	if err != nil {
+		return false, true
+	}
+	return held, room
+}
+
+// room reads a topic only when the registry is so large that it may matter.
+func (m *Manager) room(v View, topic, channel string) bool {
+	counts := v.Counts()
+	if counts.Topics >= m.cfg.Limits.Topics {
+		if _, exists := v.Topic(topic); !exists {
+			return false
+		}
+	}
+	if channel == "" || counts.Channels < m.cfg.Limits.Channels {
+		return true
+	}
+	channels := v.Channels(topic)
+	return len(channels) < m.cfg.Limits.Channels || slices.Contains(channels, channel)
+}
+
+// confirm says whether this peer holds the name for the producer at an index,
+// which covers all that was answered before the call. The index is 0 if that
+// cannot be known before ctx ends.
+func (m *Manager) confirm(ctx context.Context, p registry.ProducerID, topic, channel string) (held bool, index uint64) {
+	if _, err := m.cfg.Cluster.ReadBarrier(ctx); err != nil {
+		return false, 0
+	}
+	err := m.cfg.Cluster.View(func(v View) error {
+		index, _ = v.Applied()
+		held = v.Holds(m.cfg.Node, p, topic, channel)
+		return nil
+	})
+	if err != nil {
+		return false, 0
+	}
+	return held, index
+}
+
+// text is what a client said, in a form and length fit for a log line.
+func text[T ~string](s T) string {
+	const longest = 128
+	if len(s) > longest {
+		s = s[:longest]
+	}
+	return strconv.QuoteToASCII(string(s))
+}

@@ -1,0 +1,235 @@
+package session
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/lookupd/lookupd/registry"
+)
+
+// Session is one connection of a producer, from IDENTIFY to its end.
+type Session struct {
+	m        *Manager
+	info     registry.ProducerInfo
+	producer registry.ProducerID
+	end      func(reason string) // closes the connection
+	lastPing atomic.Int64        // since Manager.began
+	settled  chan struct{}       // one slot; set when a proposal has ended
+
+	mu       sync.Mutex
+	id       registry.SessionID
+	over     bool // closed or replaced; nothing is declared any more
+	opening  bool // OpenSession of id is not known to be committed
+	reopen   bool // the state has closed id: a new one must be opened
+	closing  bool // CloseSession is to be proposed
+	draining bool // a goroutine runs drain
+	refusals int  // proposals refused in a row
+	declared declared
+	box      outbox
+	flight   *flight // the proposal under way
+}
+
+// Producer returns the producer's id.
+func (s *Session) Producer() registry.ProducerID { return s.producer }
+
+// Ping notes that the producer is alive. It does not wait for anything.
+func (s *Session) Ping() { s.lastPing.Store(int64(time.Since(s.m.began))) }
+
+// Register declares a topic, and a channel of it unless that is "". It returns
+// nil once that is committed, else ErrUnavailable or ErrLimit.
+func (s *Session) Register(topic, channel string) error {
+	ctx, cancel := context.WithTimeout(s.m.ctx, s.m.cfg.AnswerWithin)
+	defer cancel()
+	held, room := s.m.look(s.producer, topic, channel)
+	s.mu.Lock()
+	if s.over {
+		s.mu.Unlock()
+		return ErrUnavailable
+	}
+	missing := s.declared.missing(topic, channel)
+	if missing > 0 && (!room || s.fullLocked(missing)) {
+		s.mu.Unlock()
+		return ErrLimit
+	}
+	known := held && s.idleLocked() && s.m.cfg.Cluster.HasLeader()
+	s.declared.add(topic, channel, false)
+	s.mu.Unlock()
+	if known {
+		if held, index := s.m.confirm(ctx, s.producer, topic, channel); held {
+			s.mu.Lock()
+			s.declared.heldAt(topic, channel, index)
+			s.mu.Unlock()
+			return nil
+		}
+	}
+	return s.propose(ctx, topic, channel, true)
+}
+
+// Unregister withdraws a channel, or a topic with all its channels if channel
+// is "". It returns nil once that is committed, else ErrUnavailable or ErrLimit.
+func (s *Session) Unregister(topic, channel string) error {
+	ctx, cancel := context.WithTimeout(s.m.ctx, s.m.cfg.AnswerWithin)
+	defer cancel()
+	held, _ := s.m.look(s.producer, topic, channel)
+	s.mu.Lock()
+	if s.over {
+		s.mu.Unlock()
+		return ErrUnavailable
+	}
+	wasDeclared := s.declared.has(topic, channel)
+	if !wasDeclared && s.fullLocked(0) {
+		s.mu.Unlock()
+		return ErrLimit
+	}
+	s.declared.remove(topic, channel)
+	// An ephemeral name that nobody holds goes by its UNREGISTER, whoever sends it.
+	unknown := !held && !wasDeclared && !registry.IsEphemeral(topic) && !registry.IsEphemeral(channel) &&
+		s.idleLocked() && s.m.cfg.Cluster.HasLeader()
+	s.mu.Unlock()
+	if unknown {
+		if held, index := s.m.confirm(ctx, s.producer, topic, channel); index > 0 && !held {
+			return nil
+		}
+	}
+	return s.propose(ctx, topic, channel, false)
+}
+
+// Close ends the session because its connection has ended. What was not sent is
+// dropped, and CloseSession is proposed until it is committed; Close does not
+// wait for that. After Manager.Close, and on a replaced session, it does nothing.
+func (s *Session) Close() {
+	s.m.forget(s)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over {
+		return
+	}
+	s.endLocked()
+	s.closing = true
+	s.drainLocked()
+	s.m.log.Info("session closed: its connection ended", "producer", text(s.producer), "session", s.id, "remote", s.info.RemoteAddress)
+}
+
+// replace ends the session without CloseSession: the OpenSession of the newer
+// one replaces it in the state. It returns false if it had ended already.
+func (s *Session) replace() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over {
+		return false
+	}
+	s.endLocked()
+	return true
+}
+
+func (s *Session) endLocked() {
+	s.withdrawLocked()
+	s.over, s.opening, s.reopen = true, false, false
+	s.declared, s.box = declared{}, outbox{}
+	s.signal()
+}
+
+// propose queues a change and waits until it is committed or ctx ends.
+func (s *Session) propose(ctx context.Context, topic, channel string, register bool) error {
+	s.mu.Lock()
+	if s.over {
+		s.mu.Unlock()
+		return ErrUnavailable
+	}
+	if s.flight.has(topic) {
+		s.withdrawLocked()
+	}
+	if register {
+		s.declared.add(topic, channel, true)
+	}
+	s.box.add(topic, channel, register)
+	s.drainLocked()
+	s.mu.Unlock()
+	return s.wait(ctx, topic)
+}
+
+// wait returns nil once nothing is outstanding for topic ("" for OpenSession).
+// Without a leader it does not wait.
+func (s *Session) wait(ctx context.Context, topic string) error {
+	if !s.m.cfg.Cluster.HasLeader() {
+		return ErrUnavailable
+	}
+	for {
+		s.mu.Lock()
+		over, quiet := s.over, s.quietLocked(topic)
+		s.mu.Unlock()
+		switch {
+		case over:
+			return ErrUnavailable
+		case quiet:
+			return nil
+		}
+		select {
+		case <-s.settled:
+		case <-ctx.Done():
+			return ErrUnavailable
+		}
+	}
+}
+
+func (s *Session) quietLocked(topic string) bool {
+	return !s.opening && !s.reopen && s.box.topics[topic] == nil && !s.flight.has(topic)
+}
+
+func (s *Session) idleLocked() bool {
+	return !s.opening && !s.reopen && len(s.box.queue) == 0 && s.flight == nil
+}
+
+// fullLocked reports whether more names would exceed the limits of a session.
+// An UNREGISTER for each name that was declared may wait as well.
+func (s *Session) fullLocked(more int) bool {
+	limit := s.m.cfg.Limits.Registrations
+	return s.declared.names+more > limit || s.pendingLocked() >= 2*limit
+}
+
+func (s *Session) signal() {
+	select {
+	case s.settled <- struct{}{}:
+	default:
+	}
+}
+
+// stateClosed is told that the state has closed session id. If that is this
+// one, whose connection lives, it opens a new one, declares everything again
+// and returns true.
+func (s *Session) stateClosed(id registry.SessionID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over || s.id != id {
+		return false
+	}
+	s.reopen = true
+	s.drainLocked()
+	return true
+}
+
+// deleted is told that a topic, or a channel of it, was deleted at index.
+func (s *Session) deleted(topic, channel string, index uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.declared.deletedAt(topic, channel, index)
+}
+
+func (s *Session) declaredPending() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.pendingLocked()
+}
+
+// pendingLocked returns how many changes are not known to be committed.
+func (s *Session) pendingLocked() int {
+	n := s.box.size
+	if s.flight != nil {
+		for _, p := range s.flight.changes {
+			n += p.size()
+		}
+	}
+	return n
+}
