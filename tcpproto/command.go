@@ -1,0 +1,80 @@
+package tcpproto
+
+import (
+	"bytes"
+	"strings"
+
+	"github.com/lookupd/lookupd/registry"
+)
+
+// execute does what a line says and returns the answer. An error is the
+// client's, the session's or the socket's.
+func (c *conn) execute(line []byte) ([]byte, error) {
+	word, params, some := bytes.Cut(bytes.TrimSpace(line), []byte(" "))
+	switch string(word) {
+	case "PING":
+		return c.ping()
+	case "IDENTIFY":
+		return c.identify()
+	case "REGISTER":
+		return c.change("REGISTER", params, some)
+	case "UNREGISTER":
+		return c.change("UNREGISTER", params, some)
+	}
+	return nil, clientErrorf(errInvalid, "invalid command %s", word)
+}
+
+func (c *conn) ping() ([]byte, error) {
+	if c.debugging() {
+		c.s.log.Debug("PING", "remote", c.remote)
+	}
+	if c.session != nil {
+		c.session.Ping()
+	} else {
+		c.identifyBy = c.greeted.Add(c.s.cfg.Limits.IdentifyPing)
+	}
+	return ok, nil
+}
+
+// change does REGISTER or UNREGISTER.
+func (c *conn) change(command string, params []byte, some bool) ([]byte, error) {
+	if c.session == nil {
+		return nil, clientErrorf(errInvalid, "client must IDENTIFY")
+	}
+	if !some {
+		return nil, clientErrorf(errInvalid, "%s insufficient number of params", command)
+	}
+	topic, channel, err := names(command, string(params))
+	if err != nil {
+		return nil, err
+	}
+	if err := c.flush(); err != nil { // the session may wait
+		return nil, err
+	}
+	if c.debugging() {
+		c.s.log.Debug(command, "remote", c.remote, "topic", topic, "channel", channel)
+	}
+	if command == "REGISTER" {
+		err = c.session.Register(topic, channel)
+	} else {
+		err = c.session.Unregister(topic, channel)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return ok, nil
+}
+
+// names returns the first two of params, which single spaces separate: two
+// spaces in a row make an empty name, and an empty channel means none.
+func names(command, params string) (topic, channel string, err error) {
+	topic, rest, _ := strings.Cut(params, " ")
+	channel, _, _ = strings.Cut(rest, " ")
+	if !registry.ValidName(topic) {
+		return "", "", clientErrorf(errBadTopic, "%s topic name '%s' is not valid", command, topic)
+	}
+	if channel != "" && !registry.ValidName(channel) {
+		return "", "", clientErrorf(errBadChannel, "%s channel name '%s' is not valid", command, channel)
+	}
+	return topic, channel, nil
+}

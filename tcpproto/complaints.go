@@ -1,0 +1,69 @@
+package tcpproto
+
+import (
+	"log/slog"
+	"maps"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// linesPerSecond is how many log lines of one kind bad clients may cause.
+const linesPerSecond = 10
+
+// complaints counts what bad clients did, by kind, and logs some of it. Kinds
+// are a fixed set, never a client's words.
+type complaints struct {
+	log *slog.Logger
+
+	mu     sync.Mutex
+	counts map[string]uint64
+	lines  map[string]*logLine
+}
+
+type logLine struct {
+	rate   bucket
+	silent uint64 // not logged since the last line
+}
+
+func newComplaints(log *slog.Logger) *complaints {
+	return &complaints{log: log, counts: make(map[string]uint64), lines: make(map[string]*logLine)}
+}
+
+func (c *complaints) add(kind, remote, what string) {
+	c.mu.Lock()
+	c.counts[kind]++
+	line := c.lines[kind]
+	if line == nil {
+		line = &logLine{rate: newBucket(linesPerSecond, linesPerSecond)}
+		c.lines[kind] = line
+	}
+	speak := line.rate.try(time.Now())
+	silent := line.silent
+	if speak {
+		line.silent = 0
+	} else {
+		line.silent++
+	}
+	c.mu.Unlock()
+	if speak {
+		c.log.Warn("refused a client", "kind", kind, "remote", remote, "what", clientText(what), "not_logged", silent)
+	}
+}
+
+func (c *complaints) all() map[string]uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return maps.Clone(c.counts)
+}
+
+// longestText is how much of a client's words goes into a log line.
+const longestText = 128
+
+// clientText is what a client said, in a form and length fit for a log line.
+type clientText string
+
+// LogValue makes the text only if the line is logged.
+func (t clientText) LogValue() slog.Value {
+	return slog.StringValue(strconv.QuoteToASCII(string(t[:min(len(t), longestText)])))
+}
