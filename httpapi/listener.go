@@ -1,0 +1,101 @@
+package httpapi
+
+import (
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// listenConfig finds dead clients within 30 s.
+var listenConfig = net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{
+	Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3,
+}}
+
+// limitedListener closes connections above its limits as they come.
+type limitedListener struct {
+	net.Listener
+	limits   Limits
+	counters *Metrics
+	refused  func(net.Addr)
+
+	mu         sync.Mutex
+	open       int
+	perAddress map[netip.Addr]int
+}
+
+func newLimitedListener(inner net.Listener, limits Limits, counters *Metrics, refused func(net.Addr)) *limitedListener {
+	return &limitedListener{
+		Listener: inner, limits: limits, counters: counters, refused: refused,
+		perAddress: make(map[netip.Addr]int),
+	}
+}
+
+// Accept returns the next connection within the limits.
+func (l *limitedListener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		addr, _ := remoteIP(c.RemoteAddr().String())
+		if l.admit(addr) {
+			release := sync.OnceFunc(func() { l.release(addr) })
+			return &limitedConn{Conn: c, writeTimeout: l.limits.WriteTimeout, release: release}, nil
+		}
+		l.counters.refusedOne("connections")
+		l.refused(c.RemoteAddr())
+		_ = c.Close() // nobody is told: the client sees the end of the connection
+	}
+}
+
+func (l *limitedListener) admit(addr netip.Addr) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.open >= l.limits.Connections || l.perAddress[addr] >= l.limits.ConnectionsPerAddress {
+		return false
+	}
+	l.open++
+	l.perAddress[addr]++
+	l.counters.connectionsOpen(l.open)
+	return true
+}
+
+func (l *limitedListener) release(addr netip.Addr) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.open--
+	if l.perAddress[addr]--; l.perAddress[addr] == 0 {
+		delete(l.perAddress, addr)
+	}
+	l.counters.connectionsOpen(l.open)
+}
+
+// limitedConn gives each write its own deadline: http.Server has only one for
+// the whole answer, which a long profile or, later, a blocking lookup may exceed.
+type limitedConn struct {
+	net.Conn
+	writeTimeout time.Duration
+	release      func()
+}
+
+func (c *limitedConn) Write(b []byte) (int, error) {
+	if err := c.SetWriteDeadline(time.Now().Add(c.writeTimeout)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(b)
+}
+
+func (c *limitedConn) Close() error {
+	c.release()
+	return c.Conn.Close()
+}
+
+// remoteIP returns the IP address of host:port, 4-in-6 unmapped.
+func remoteIP(hostPort string) (netip.Addr, bool) {
+	ap, err := netip.ParseAddrPort(hostPort)
+	if err != nil {
+		return netip.Addr{}, false
+	}
+	return ap.Addr().Unmap().WithZone(""), true
+}

@@ -1,0 +1,146 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/lookupd/lookupd/cluster"
+	"github.com/lookupd/lookupd/store"
+)
+
+// statusWithin bounds /v1/status, which asks the other peers.
+const statusWithin = 2 * time.Second
+
+// routes puts lookupd's own routes before nsqlookupd's. What the mux has no
+// pattern for goes on to the other router with its path as it came.
+func (s *Server) routes() http.Handler {
+	own, legacy := s.own(), s.legacy()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if h, pattern := own.Handler(r); pattern != "" {
+			h.ServeHTTP(w, r)
+			return
+		}
+		legacy.ServeHTTP(w, r)
+	})
+}
+
+func (s *Server) own() *http.ServeMux {
+	mux := http.NewServeMux()
+	get := func(path string, h http.HandlerFunc) {
+		mux.HandleFunc("GET "+path, h) // HEAD too
+		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Allow", "GET, HEAD")
+			s.failV1(w, errMethodNotAllowed, r.Method+" is not possible here", "use GET")
+		})
+	}
+	get("/livez", livez)
+	get("/readyz", s.readyz)
+	get("/v1/status", s.status)
+	if s.cfg.Metrics != nil {
+		get("/metrics", s.cfg.Metrics.ServeHTTP)
+	}
+	mux.HandleFunc("/v1/", func(w http.ResponseWriter, r *http.Request) {
+		s.failV1(w, errNotFound, "there is no route "+clip(r.URL.Path), "this version has /v1/status")
+	})
+	return mux
+}
+
+// livez never depends on the cluster: restarting a peer brings no quorum back.
+func livez(w http.ResponseWriter, _ *http.Request) { writeText(w, http.StatusOK, "ok\n") }
+
+// readyz says whether this peer may get requests. A lost quorum does not count,
+// unless ?quorum is given: without a peer behind the service no nsqd could
+// connect and no stale read be served.
+func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
+	var body strings.Builder
+	status := http.StatusOK
+	line := func(good bool, sign, text string) {
+		if good {
+			sign = "[+]"
+		} else if sign == "[-]" {
+			status = http.StatusServiceUnavailable
+		}
+		fmt.Fprintf(&body, "%s%s\n", sign, text)
+	}
+	line(true, "", "state ok") // it is loaded before this server opens
+	if err := s.cfg.Cluster.Ready(); err != nil {
+		line(false, "[-]", "caught up failed: no read barrier completed since the start")
+	} else {
+		line(true, "", "caught up ok")
+	}
+	if s.stopping.Load() {
+		line(false, "[-]", "stopping")
+	}
+	strict := r.URL.Query().Has("quorum")
+	if lost := s.noQuorum(r.Context(), strict); lost == "" {
+		line(true, "", "quorum ok")
+	} else if strict {
+		line(false, "[-]", lost)
+	} else {
+		line(false, "[!]", lost)
+	}
+	writeText(w, status, body.String())
+}
+
+// noQuorum returns "" or what is wrong. The strict form runs a read barrier.
+func (s *Server) noQuorum(ctx context.Context, strict bool) string {
+	if lost := s.cfg.Cluster.NoQuorumSince(); lost > 0 {
+		return fmt.Sprintf("no quorum for %v", lost.Round(time.Second))
+	}
+	if !strict {
+		return ""
+	}
+	_, err := s.readLinearizable(ctx, func(*store.View) error { return nil })
+	if err != nil && !errors.Is(err, cluster.ErrNotReady) { // which has a line of its own
+		return "no quorum: " + err.Error()
+	}
+	return ""
+}
+
+func (s *Server) status(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), statusWithin)
+	defer cancel()
+	status, err := s.cfg.Cluster.Status(ctx)
+	if err != nil {
+		answer, known := answerTo(err)
+		if !known {
+			s.cfg.Logger.Error("status failed", "err", err)
+		}
+		s.failV1(w, answer, err.Error(), "ask another peer, or try again")
+		return
+	}
+	s.mark(w, status.Index, status.Leader)
+	writeJSON(w, http.StatusOK, status)
+}
+
+func (s *Server) failV1(w http.ResponseWriter, e apiError, message, hint string) {
+	if e.status == http.StatusServiceUnavailable {
+		s.unavailable(w)
+	}
+	writeJSON(w, e.status, errorJSON{Code: e.message, Message: message, Hint: hint, Leader: s.cfg.Cluster.Leader()})
+}
+
+func writeText(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, _ = w.Write([]byte(text)) // the client is gone
+}
+
+// routeOf names the route of a path for metrics: one of a fixed set.
+func routeOf(path string) string {
+	switch path {
+	case "/ping", "/info", "/lookup", "/topics", "/channels", "/nodes", "/debug",
+		"/topic/create", "/topic/delete", "/topic/tombstone", "/channel/create", "/channel/delete",
+		"/livez", "/readyz", "/metrics", "/v1/status":
+		return path
+	}
+	if strings.HasPrefix(path, pprofPrefix) {
+		return pprofPrefix
+	}
+	return "other"
+}

@@ -1,0 +1,112 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/lookupd/lookupd/cluster"
+	"github.com/lookupd/lookupd/store"
+)
+
+// readHow is what a request wants of a read.
+type readHow struct {
+	consistency cluster.Consistency
+	asked       bool // by the request, and not a default
+	fallBack    bool // to a stale answer without a quorum
+}
+
+// topicRead takes the parameters of a read of one topic.
+func (s *Server) topicRead(r *http.Request) (topic string, how readHow, err error) {
+	values, err := parameters(r)
+	if err != nil {
+		return "", readHow{}, err
+	}
+	topic, ok := first(values, "topic")
+	if !ok {
+		return "", readHow{}, errMissingTopic
+	}
+	how, err = s.howToRead(values)
+	return topic, how, err
+}
+
+func (s *Server) howToRead(values url.Values) (readHow, error) {
+	word, asked := first(values, "consistency")
+	switch {
+	case !asked:
+		return readHow{consistency: cluster.Linearizable, fallBack: s.cfg.OnNoQuorumStale}, nil
+	case word == "linearizable":
+		return readHow{consistency: cluster.Linearizable, asked: true}, nil
+	case word == "stale":
+		return readHow{consistency: cluster.Stale, asked: true}, nil
+	}
+	return readHow{}, errInvalidConsistency
+}
+
+// read calls fn with a view and marks the answer with the state that it shows.
+func (s *Server) read(w http.ResponseWriter, r *http.Request, how readHow, fn func(*store.View) error) error {
+	if how.consistency == cluster.Stale {
+		return s.readStale(w, r, "asked", fn)
+	}
+	info, err := s.readLinearizable(r.Context(), fn)
+	if how.fallBack && isNoQuorum(err) {
+		return s.readStale(w, r, "no_quorum", fn)
+	}
+	if err != nil {
+		return err
+	}
+	s.mark(w, info.Index, info.Leader)
+	return nil
+}
+
+func (s *Server) readLinearizable(ctx context.Context, fn func(*store.View) error) (cluster.ReadInfo, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Limits.AnswerWithin)
+	defer cancel()
+	select {
+	case s.reads <- struct{}{}:
+		defer func() { <-s.reads }()
+	case <-ctx.Done():
+		if s.cfg.Cluster.Leader() == "" {
+			return cluster.ReadInfo{}, cluster.ErrNoQuorum // why the others take so long
+		}
+		return cluster.ReadInfo{}, cluster.ErrOverloaded
+	}
+	return s.cfg.Cluster.Read(ctx, cluster.Linearizable, fn)
+}
+
+func (s *Server) readStale(w http.ResponseWriter, r *http.Request, reason string, fn func(*store.View) error) error {
+	info, err := s.cfg.Cluster.Read(r.Context(), cluster.Stale, fn)
+	if err != nil {
+		return err
+	}
+	s.cfg.Counters.staleRead(reason)
+	s.mark(w, info.Index, info.Leader)
+	markStale(w, max(info.StaleFor, time.Millisecond))
+	return nil
+}
+
+func isNoQuorum(err error) bool {
+	answer, _ := answerTo(err)
+	return err != nil && errors.Is(answer, errNoQuorum)
+}
+
+// parameters parses the query as strictly as nsqlookupd.
+func parameters(r *http.Request) (url.Values, error) {
+	values, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, errInvalidRequest
+	}
+	return values, nil
+}
+
+// first returns the first value of a parameter; ok is false if there is none,
+// not if it is empty.
+func first(values url.Values, name string) (value string, ok bool) {
+	all, ok := values[name]
+	if !ok {
+		return "", false
+	}
+	return all[0], true
+}

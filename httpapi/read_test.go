@@ -1,0 +1,180 @@
+package httpapi_test
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/lookupd/lookupd/cluster"
+	"github.com/lookupd/lookupd/httpapi"
+	"github.com/lookupd/lookupd/registry"
+)
+
+var registryReads = []string{"/lookup?topic=t&", "/channels?topic=t&", "/topics?", "/nodes?", "/debug?"}
+
+func quick(c *httpapi.Config) { c.Limits.AnswerWithin = 50 * time.Millisecond }
+
+func TestReadsNameTheirStateAndItsAge(t *testing.T) {
+	p := serveSeeded(t)
+	for _, path := range registryReads {
+		for query, stale := range map[string]string{
+			"": "", "consistency=linearizable": "", "consistency=stale": "1501", "consistency=stale&consistency=x": "1501",
+		} {
+			a := p.do("GET " + path + query)
+			if a.status != 200 || a.header.Get("X-Lookupd-Index") != "4" || a.header.Get("X-Lookupd-Leader") != "a" {
+				t.Errorf("%s%s: %d %v", path, query, a.status, a.header)
+			}
+			if got := a.header.Get("X-Lookupd-Stale-Ms"); got != stale {
+				t.Errorf("%s%s: X-Lookupd-Stale-Ms %q, want %q", path, query, got, stale)
+			}
+		}
+		for _, bad := range []string{"consistency=", "consistency=Stale", "consistency=x&consistency=stale"} {
+			if a := p.do("GET " + path + bad); a.status != 400 || a.body != message("INVALID_ARG_CONSISTENCY") {
+				t.Errorf("%s%s: %d %s", path, bad, a.status, a.body)
+			}
+		}
+	}
+	if a := p.do("GET /lookup?topic=nope"); a.header.Get("X-Lookupd-Index") != "4" {
+		t.Errorf("a 404 of /lookup does not say which state it shows: %v", a.header)
+	}
+}
+
+// wantUnavailable checks a 503: its code, and that the client will dial anew.
+func wantUnavailable(t *testing.T, what string, a answer, code string) {
+	t.Helper()
+	if a.status != 503 || a.body != message(code) {
+		t.Errorf("%s: %d %s, want 503 %s", what, a.status, a.body, code)
+	}
+	if a.header.Get("Retry-After") != "1" || !a.closed || a.header.Get("X-NSQ-Content-Type") != nsqType {
+		t.Errorf("%s: closed %v, %v", what, a.closed, a.header)
+	}
+}
+
+func TestReadsWithoutAQuorum(t *testing.T) {
+	p := serveSeeded(t, quick)
+	p.loseQuorum(time.Minute)
+	for _, path := range registryReads {
+		for _, query := range []string{"", "consistency=linearizable"} {
+			a := p.do("GET " + path + query)
+			if path == "/channels?topic=t&" && query == "" {
+				if a.status != 200 || a.body != `{"channels":["c","d"]}` || a.header.Get("X-Lookupd-Stale-Ms") != "1501" ||
+					a.header.Get("X-Lookupd-Leader") != "none" || a.header.Get("X-Lookupd-Index") != "4" {
+					t.Errorf("/channels did not fall back to a marked stale answer: %d %s %v", a.status, a.body, a.header)
+				}
+				continue
+			}
+			wantUnavailable(t, path+query, a, "NO_QUORUM")
+			if a.header.Get("X-Lookupd-Leader") != "none" {
+				t.Errorf("%s: %v", path, a.header)
+			}
+		}
+		if a := p.do("GET " + path + "consistency=stale"); a.status != 200 || a.header.Get("X-Lookupd-Stale-Ms") != "1501" {
+			t.Errorf("stale %s: %d %v", path, a.status, a.header)
+		}
+	}
+	for _, request := range []string{"GET /ping", "GET /info", "GET /livez", "GET /readyz"} {
+		if a := p.do(request); a.status != 200 {
+			t.Errorf("%s without a quorum: %d", request, a.status)
+		}
+	}
+}
+
+func TestNoQuorumIsAnsweredWithinASecond(t *testing.T) {
+	p := serveSeeded(t)
+	p.loseQuorum(time.Minute)
+	for _, request := range []string{"GET /lookup?topic=t", "POST /topic/create?topic=x"} {
+		began := time.Now()
+		wantUnavailable(t, request, p.do(request), "NO_QUORUM")
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("%s took %v", request, took)
+		}
+	}
+}
+
+func TestOnNoQuorumStale(t *testing.T) {
+	p := serveSeeded(t, quick, func(c *httpapi.Config) { c.OnNoQuorumStale = true })
+	p.loseQuorum(time.Minute)
+	for _, path := range registryReads {
+		if a := p.do("GET " + path); a.status != 200 || a.header.Get("X-Lookupd-Stale-Ms") != "1501" {
+			t.Errorf("%s: %d %v", path, a.status, a.header)
+		}
+		wantUnavailable(t, "a linearizable read that was asked for", p.do("GET "+path+"consistency=linearizable"), "NO_QUORUM")
+	}
+	wantUnavailable(t, "a write", p.do("POST /topic/create?topic=x"), "NO_QUORUM")
+}
+
+func TestNotReady(t *testing.T) {
+	p := serveSeeded(t, quick, func(c *httpapi.Config) { c.OnNoQuorumStale = true })
+	p.notReady.Store(true)
+	for _, path := range registryReads {
+		for _, query := range []string{"", "consistency=stale", "consistency=linearizable"} {
+			wantUnavailable(t, path+query, p.do("GET "+path+query), "NOT_READY")
+		}
+	}
+}
+
+func TestErrorsOfTheClusterHaveTheirCodes(t *testing.T) {
+	for _, test := range []struct {
+		err    error
+		status int
+		code   string
+	}{
+		{fmt.Errorf("x: %w", cluster.ErrOverloaded), 503, "OVERLOADED"},
+		{cluster.ErrStopped, 503, "STOPPING"},
+		{fmt.Errorf("%w: no leader", cluster.ErrNoQuorum), 503, "NO_QUORUM"},
+		{errors.New("disk on fire"), 500, "INTERNAL_ERROR"},
+	} {
+		n := newFakeCluster(t, "a").peers[0]
+		n.fail = test.err
+		p := serve(t, n)
+		for _, request := range []string{"GET /topics", "POST /topic/create?topic=t", "POST /topic/delete?topic=%00"} {
+			if a := p.do(request); a.status != test.status || a.body != message(test.code) {
+				t.Errorf("%s after %v: %d %s", request, test.err, a.status, a.body)
+			}
+		}
+	}
+}
+
+func TestLinearizableReadsAreLimited(t *testing.T) {
+	n := newFakeCluster(t, "a").peers[0]
+	n.slow = make(chan struct{})
+	p := serve(t, n, quick, func(c *httpapi.Config) { c.Limits.LinearizableReads = 1 })
+	answers := make(chan answer)
+	const readers = 8
+	for range readers {
+		go func() { answers <- p.do("GET /topics") }()
+	}
+	codes := make(map[string]int)
+	for range readers {
+		codes[(<-answers).body]++
+	}
+	// The place is taken by one after another until each is out of time.
+	if codes[message("OVERLOADED")] == 0 || codes[message("OVERLOADED")]+codes[message("NO_QUORUM")] != readers {
+		t.Errorf("answers: %v", codes)
+	}
+	close(n.slow)
+	eventually(t, func() error {
+		if a := p.do("GET /topics"); a.status != http.StatusOK {
+			return errors.New("the place was not given back: " + a.body)
+		}
+		return nil
+	})
+}
+
+func TestLinearizableReadShowsWhatWasWrittenThroughAnotherPeer(t *testing.T) {
+	c := newFakeCluster(t, "a", "b")
+	b := serve(t, c.peers[1])
+	c.setPaused(c.peers[1], true)
+	c.propose(c.peers[0].id, registry.CreateTopic{Topic: "new"})
+	if a := b.do("GET /topics?consistency=stale"); a.body != `{"topics":[]}` {
+		t.Errorf("stale: %s", a.body)
+	}
+	got := make(chan answer, 1)
+	go func() { got <- b.do("GET /topics") }()
+	c.setPaused(c.peers[1], false)
+	if a := <-got; a.body != `{"topics":["new"]}` {
+		t.Errorf("linearizable: %d %s", a.status, a.body)
+	}
+}

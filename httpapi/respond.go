@@ -1,0 +1,144 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/lookupd/lookupd/cluster"
+	"github.com/lookupd/lookupd/registry"
+)
+
+// apiError is an answer that is not 200: its status and nsqlookupd's message,
+// or one of ours in the same form.
+type apiError struct {
+	status  int
+	message string
+}
+
+func (e apiError) Error() string { return e.message }
+
+// Answers that clients can get.
+var (
+	errInvalidRequest     = apiError{http.StatusBadRequest, "INVALID_REQUEST"}
+	errMissingTopic       = apiError{http.StatusBadRequest, "MISSING_ARG_TOPIC"}
+	errMissingChannel     = apiError{http.StatusBadRequest, "MISSING_ARG_CHANNEL"}
+	errMissingNode        = apiError{http.StatusBadRequest, "MISSING_ARG_NODE"}
+	errInvalidTopic       = apiError{http.StatusBadRequest, "INVALID_ARG_TOPIC"}
+	errInvalidChannel     = apiError{http.StatusBadRequest, "INVALID_ARG_CHANNEL"}
+	errInvalidConsistency = apiError{http.StatusBadRequest, "INVALID_ARG_CONSISTENCY"}
+	errTopicNotFound      = apiError{http.StatusNotFound, "TOPIC_NOT_FOUND"}
+	errChannelNotFound    = apiError{http.StatusNotFound, "CHANNEL_NOT_FOUND"}
+	errNotFound           = apiError{http.StatusNotFound, "NOT_FOUND"}
+	errMethodNotAllowed   = apiError{http.StatusMethodNotAllowed, "METHOD_NOT_ALLOWED"}
+	errForbidden          = apiError{http.StatusForbidden, "FORBIDDEN"}
+	errCrossSite          = apiError{http.StatusForbidden, "CROSS_SITE_REQUEST"}
+	errBodyTooBig         = apiError{http.StatusRequestEntityTooLarge, "BODY_TOO_BIG"}
+	errURLTooLong         = apiError{http.StatusRequestURITooLong, "URL_TOO_LONG"}
+	errLimit              = apiError{http.StatusInsufficientStorage, "LIMIT_REACHED"}
+	errInternal           = apiError{http.StatusInternalServerError, "INTERNAL_ERROR"}
+	errNoQuorum           = apiError{http.StatusServiceUnavailable, "NO_QUORUM"}
+	errNotReady           = apiError{http.StatusServiceUnavailable, "NOT_READY"}
+	errOverloaded         = apiError{http.StatusServiceUnavailable, "OVERLOADED"}
+	errStopping           = apiError{http.StatusServiceUnavailable, "STOPPING"}
+)
+
+// answerTo is the table from errors to answers. A timeout counts as a lost
+// quorum: nothing else may take that long.
+func answerTo(err error) (answer apiError, known bool) {
+	if errors.As(err, &answer) {
+		return answer, true
+	}
+	for _, row := range []struct {
+		is     error
+		answer apiError
+	}{
+		{registry.ErrChannelNotFound, errChannelNotFound},
+		{cluster.ErrNotReady, errNotReady},
+		{cluster.ErrStopped, errStopping},
+		{cluster.ErrOverloaded, errOverloaded},
+		{cluster.ErrNoQuorum, errNoQuorum},
+		{context.DeadlineExceeded, errNoQuorum},
+		{context.Canceled, errNoQuorum}, // the client is gone, nobody reads it
+	} {
+		if errors.Is(err, row.is) {
+			return row.answer, true
+		}
+	}
+	return errInternal, false
+}
+
+// fail answers with err.
+func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
+	answer, known := answerTo(err)
+	if !known {
+		s.cfg.Logger.Error("HTTP request failed", "uri", clip(r.RequestURI), "err", err)
+	}
+	if answer.status == http.StatusServiceUnavailable {
+		s.unavailable(w)
+	}
+	writeJSON(w, answer.status, messageJSON{Message: answer.message})
+}
+
+// unavailable makes the client dial anew, so that behind one name for all peers
+// it meets another.
+func (s *Server) unavailable(w http.ResponseWriter) {
+	w.Header().Set("Retry-After", "1")
+	w.Header().Set("Connection", "close")
+	s.nameLeader(w, "")
+}
+
+const (
+	headerNSQ    = "X-NSQ-Content-Type"
+	headerIndex  = "X-Lookupd-Index"
+	headerLeader = "X-Lookupd-Leader"
+	headerStale  = "X-Lookupd-Stale-Ms"
+)
+
+// Header maps are set by key: these are not in the canonical form that
+// http.Header.Set would give them, and are sent as they stand.
+func (s *Server) nameLeader(w http.ResponseWriter, name string) {
+	if name == "" {
+		name = s.cfg.Cluster.Leader()
+	}
+	if name == "" {
+		name = "none"
+	}
+	w.Header()[headerLeader] = []string{name}
+}
+
+// mark says which state an answer shows.
+func (s *Server) mark(w http.ResponseWriter, index uint64, leader string) {
+	w.Header()[headerIndex] = []string{strconv.FormatUint(index, 10)}
+	s.nameLeader(w, leader)
+}
+
+// markStale rounds up: the header is an upper bound.
+func markStale(w http.ResponseWriter, age time.Duration) {
+	ms := (age + time.Millisecond - 1) / time.Millisecond
+	w.Header()[headerStale] = []string{strconv.FormatInt(int64(ms), 10)}
+}
+
+func writeJSON(w http.ResponseWriter, status int, body any) {
+	b, err := json.Marshal(body)
+	if err != nil { // only a type that cannot be encoded: a bug
+		panic(err)
+	}
+	writeBytes(w, status, b)
+}
+
+func writeBytes(w http.ResponseWriter, status int, body []byte) {
+	w.Header()["Content-Type"] = []string{"application/json; charset=utf-8"}
+	w.Header()[headerNSQ] = []string{"nsq; version=1.0"}
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // the client is gone
+}
+
+// writeDone is the answer to a write.
+func writeDone(w http.ResponseWriter) {
+	w.Header()[headerNSQ] = []string{"nsq; version=1.0"}
+	w.WriteHeader(http.StatusOK)
+}

@@ -1,0 +1,242 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/lookupd/lookupd/cluster"
+	"github.com/lookupd/lookupd/fsm"
+	"github.com/lookupd/lookupd/registry"
+	"github.com/lookupd/lookupd/store"
+)
+
+// node is the cluster as this package needs it. All methods may be called from
+// any goroutine.
+type node interface {
+	// ID names this peer; it never changes.
+	ID() registry.NodeID
+	// Leader names the leader that this peer knows, "" if none.
+	Leader() string
+	// NoQuorumSince returns for how long this peer has known no leader, 0 if it
+	// knows one.
+	NoQuorumSince() time.Duration
+	// Ready returns nil once this peer has completed a read barrier.
+	Ready() error
+	// Read calls fn with a view that covers every write answered before the
+	// call or, for cluster.Stale, with what this peer has now. It may call fn
+	// more than once; only the last call counts. Errors: cluster.ErrNoQuorum
+	// when ctx ends, cluster.ErrNotReady.
+	Read(ctx context.Context, c cluster.Consistency, fn func(*store.View) error) (cluster.ReadInfo, error)
+	// View calls fn with what this peer has now, whatever its age.
+	View(fn func(*store.View) error) error
+	// Propose returns when the commands are committed and applied by the
+	// leader. After an error they are done once or not at all. Errors:
+	// cluster.ErrNoQuorum, cluster.ErrOverloaded, cluster.ErrStopped.
+	Propose(ctx context.Context, cmds ...registry.Command) ([]registry.Result, uint64, error)
+	// WaitApplied returns once this peer's state has applied index, or the
+	// error of ctx.
+	WaitApplied(ctx context.Context, index uint64) error
+	// Status describes the cluster as this peer sees it.
+	Status(ctx context.Context) (cluster.Status, error)
+	// Feed tells what changed in this peer's state.
+	Feed() *fsm.Feed
+}
+
+// sessions is what this package asks of the connected producers.
+type sessions interface {
+	// LastPing returns when a producer connected to this peer was last heard.
+	LastPing(registry.ProducerID) (time.Time, bool)
+}
+
+// Limits bound what clients may take.
+type Limits struct {
+	HeaderTimeout         time.Duration // for a request's line and headers
+	ReadTimeout           time.Duration // for the whole request
+	WriteTimeout          time.Duration // for each write
+	IdleTimeout           time.Duration // between two requests
+	HeaderBytes           int
+	URLBytes              int
+	BodyBytes             int64
+	Connections           int
+	ConnectionsPerAddress int
+	LinearizableReads     int           // under way at once
+	AnswerWithin          time.Duration // for reads and writes, below the promised second
+	Topics                int
+	ChannelsPerTopic      int
+	Channels              int
+}
+
+// Config says what a Server serves. Start from DefaultConfig.
+type Config struct {
+	// Address is what to listen on, host:port.
+	Address string
+	// Version is this binary's, for /info.
+	Version  string
+	Cluster  node
+	Sessions sessions
+	// Metrics answers /metrics; nil means there is no such route.
+	Metrics http.Handler
+	// AdminCIDR are the addresses from which admin routes may be called.
+	AdminCIDR []netip.Prefix
+	// AdminHosts are this peer's own names, which admin routes accept as Host
+	// besides localhost and any IP address.
+	AdminHosts []string
+	// OnNoQuorumStale makes reads that did not ask for a consistency fall back
+	// to marked stale answers.
+	OnNoQuorumStale bool
+	// Counters are where this Server counts; nil means nowhere.
+	Counters *Metrics
+	Logger   *slog.Logger
+	Limits   Limits
+	// Now is the monotonic clock.
+	Now func() time.Time
+}
+
+// DefaultConfig returns a Config that lacks only what it has to serve.
+func DefaultConfig() Config {
+	return Config{
+		Address:   "0.0.0.0:4161",
+		AdminCIDR: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")},
+		Logger:    slog.New(slog.DiscardHandler),
+		Now:       time.Now,
+		Limits: Limits{
+			HeaderTimeout:         5 * time.Second,
+			ReadTimeout:           10 * time.Second,
+			WriteTimeout:          30 * time.Second,
+			IdleTimeout:           120 * time.Second,
+			HeaderBytes:           16 << 10,
+			URLBytes:              8 << 10,
+			BodyBytes:             64 << 10,
+			Connections:           4096,
+			ConnectionsPerAddress: 512,
+			LinearizableReads:     1024,
+			AnswerWithin:          900 * time.Millisecond,
+			Topics:                100_000,
+			ChannelsPerTopic:      10_000,
+			Channels:              2_000_000,
+		},
+	}
+}
+
+func (c Config) validate() error {
+	switch {
+	case c.Address == "":
+		return errors.New("httpapi: no address")
+	case c.Cluster == nil || c.Sessions == nil || c.Logger == nil || c.Now == nil:
+		return errors.New("httpapi: Cluster, Sessions, Logger and Now are needed")
+	case c.Limits.Connections <= 0 || c.Limits.ConnectionsPerAddress <= 0 || c.Limits.LinearizableReads <= 0:
+		return errors.New("httpapi: limits of connections and reads must be positive")
+	case c.Limits.BodyBytes <= 0 || c.Limits.URLBytes <= 0 || c.Limits.AnswerWithin <= 0:
+		return errors.New("httpapi: limits of bodies, URLs and answers must be positive")
+	}
+	return nil
+}
+
+// Server serves HTTP on one listener. Its methods may be called from any
+// goroutine.
+type Server struct {
+	cfg       Config
+	deletions *deletions
+	bad       throttle      // log lines on bad clients
+	reads     chan struct{} // holds one element per linearizable read under way
+	stopping  atomic.Bool
+
+	mu       sync.Mutex // guards what follows; held during Open and Close
+	listener net.Listener
+	server   *http.Server
+	stop     context.CancelFunc
+	running  sync.WaitGroup
+}
+
+// New checks cfg and touches nothing.
+func New(cfg Config) (*Server, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	if cfg.Counters == nil {
+		cfg.Counters = NewMetrics(prometheus.NewRegistry())
+	}
+	return &Server{
+		cfg:       cfg,
+		deletions: newDeletions(cfg.Cluster, cfg.Now),
+		reads:     make(chan struct{}, cfg.Limits.LinearizableReads),
+	}, nil
+}
+
+// Open binds the address and begins to serve.
+func (s *Server) Open() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.server != nil {
+		return errors.New("httpapi: already open")
+	}
+	inner, err := listenConfig.Listen(context.Background(), "tcp", s.cfg.Address)
+	if err != nil {
+		return fmt.Errorf("listen for HTTP on %s: %w", s.cfg.Address, err)
+	}
+	s.listener = newLimitedListener(inner, s.cfg.Limits, s.cfg.Counters, func(remote net.Addr) {
+		s.bad.warn(s.cfg.Logger, s.cfg.Now(), "HTTP connection refused: too many are open", "remote", remote.String())
+	})
+	limits := s.cfg.Limits
+	s.server = &http.Server{
+		Handler:           s.handler(),
+		ReadHeaderTimeout: limits.HeaderTimeout,
+		ReadTimeout:       limits.ReadTimeout,
+		IdleTimeout:       limits.IdleTimeout,
+		MaxHeaderBytes:    limits.HeaderBytes,
+		ErrorLog:          slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelDebug),
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	s.stop = stop
+	s.running.Go(func() {
+		if err := s.deletions.follow(ctx); err != nil {
+			s.cfg.Logger.Error("channel deletions of other peers are not noted any more", "err", err)
+		}
+	})
+	s.running.Go(func() {
+		if err := s.server.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+			s.cfg.Logger.Error("HTTP listener failed", "err", err)
+		}
+	})
+	return nil
+}
+
+// Addr returns the address that Open bound, nil before.
+func (s *Server) Addr() net.Addr {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.listener == nil {
+		return nil
+	}
+	return s.listener.Addr()
+}
+
+// SetStopping makes /readyz fail from now on.
+func (s *Server) SetStopping() { s.stopping.Store(true) }
+
+// Close lets open requests end until ctx does, then cuts them off.
+func (s *Server) Close(ctx context.Context) error {
+	s.SetStopping()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.server == nil {
+		return nil
+	}
+	err := s.server.Shutdown(ctx)
+	if err != nil {
+		err = errors.Join(fmt.Errorf("end open HTTP requests: %w", err), s.server.Close())
+	}
+	s.stop()
+	s.running.Wait()
+	return err
+}
