@@ -1,0 +1,166 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"runtime"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/lookupd/lookupd/cluster"
+	"github.com/lookupd/lookupd/httpapi"
+	"github.com/lookupd/lookupd/session"
+	"github.com/lookupd/lookupd/store"
+	"github.com/lookupd/lookupd/tcpproto"
+)
+
+// daemon is one lookupd peer. start and stop are called once each, by one
+// goroutine; stop also undoes a start that failed half way.
+type daemon struct {
+	o       *options
+	log     *slog.Logger
+	onFatal func(error)
+
+	dir      *store.Dir
+	node     *cluster.Node
+	sessions atomic.Pointer[session.Manager] // the node asks for their number from the start
+	http     *httpapi.Server
+	tcp      *tcpproto.Server
+}
+
+func newDaemon(o *options, log *slog.Logger, onFatal func(error)) *daemon {
+	return &daemon{o: o, log: log, onFatal: onFatal}
+}
+
+// start opens everything and returns; it does not wait for a leader.
+func (d *daemon) start() (err error) {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.stop())
+		}
+	}()
+	if d.dir, err = store.OpenDir(d.o.dataPath); err != nil {
+		return err
+	}
+	for _, warning := range d.dir.Warnings() {
+		d.log.Warn(warning)
+	}
+	reg, err := newMetricsRegistry()
+	if err != nil {
+		return err
+	}
+	d.node = cluster.New(cluster.Config{
+		Dir: d.dir, Name: d.o.nodeName,
+		PeerAddress: d.o.peerAddress, PeerAdvertise: d.o.peerAdvertiseAddress,
+		GossipAddress: d.o.gossipAddress, GossipAdvertise: d.o.gossipAdvertiseAddress,
+		Join: d.o.join, BootstrapExpect: d.o.bootstrapExpect, NonVoter: d.o.nonVoter,
+		TombstoneLifetime: d.o.tombstoneLifetime, Version: version, Logger: d.log,
+		Sessions: d.countSessions, OnFatal: d.onFatal, Metrics: cluster.NewMetrics(reg),
+	})
+	if err = d.node.Open(); err != nil {
+		d.node = nil // Open closed it
+		return err
+	}
+	sessions := session.NewManager(session.Config{
+		Node: d.node.ID(), Epoch: d.node.Epoch(),
+		Cluster: session.Over(d.node), Feed: d.node.Feed(), Logger: d.log,
+	})
+	sessions.Start()
+	d.sessions.Store(sessions)
+	registerGauges(reg, d.node, sessions)
+	if err = d.openHTTP(reg, sessions); err != nil {
+		return err
+	}
+	if err = d.openTCP(sessions); err != nil {
+		return err
+	}
+	d.announce()
+	return nil
+}
+
+func (d *daemon) openHTTP(reg *prometheus.Registry, sessions *session.Manager) (err error) {
+	cfg := httpapi.DefaultConfig()
+	cfg.Address, cfg.Version, cfg.Logger = d.o.httpAddress, version, d.log
+	cfg.Cluster, cfg.Sessions = d.node, sessions
+	cfg.Metrics = promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
+	cfg.Counters = httpapi.NewMetrics(reg)
+	cfg.AdminCIDR, cfg.AdminHosts = d.o.adminCIDR, []string{d.o.broadcastAddress, d.o.hostName}
+	cfg.OnNoQuorumStale = d.o.onNoQuorum == "stale"
+	if d.http, err = httpapi.New(cfg); err != nil {
+		return err
+	}
+	return d.http.Open()
+}
+
+func (d *daemon) openTCP(sessions *session.Manager) error {
+	d.tcp = tcpproto.New(tcpproto.Config{
+		Address: d.o.tcpAddress, BroadcastAddress: d.o.broadcastAddress, Hostname: d.o.hostName,
+		Version: version, HTTPPort: d.httpPort, Sessions: tcpproto.Over(sessions), Logger: d.log,
+	})
+	return d.tcp.Open()
+}
+
+func (d *daemon) httpPort() int { return d.http.Addr().(*net.TCPAddr).Port }
+
+func (d *daemon) countSessions() int {
+	if sessions := d.sessions.Load(); sessions != nil {
+		return sessions.Stats().Sessions
+	}
+	return 0
+}
+
+// announce says, once, what an operator needs to know about this start.
+func (d *daemon) announce() {
+	d.log.Info("lookupd "+version, "go", runtime.Version(), "node", d.node.ID(), "data", d.o.dataPath, "epoch", d.node.Epoch())
+	d.log.Info("TCP: listening", "address", d.tcp.Addr())
+	d.log.Info("HTTP: listening", "address", d.http.Addr(), "nsqds are told", net.JoinHostPort(d.o.broadcastAddress, strconv.Itoa(d.httpPort())))
+	d.log.Info("peers: listening", "peer-address", d.o.peerAddress, "advertised", d.node.PeerAddr(), "gossip-address", d.o.gossipAddress, "gossip advertised", d.node.GossipAddr())
+	if host, _, err := splitAddress(d.tcp.Addr().String()); err == nil && !isLoopback(host) && isLoopback(d.o.broadcastAddress) {
+		d.log.Warn("nsqds elsewhere cannot ask this peer for channels: give -broadcast-address", "broadcast-address", d.o.broadcastAddress)
+	}
+	if d.o.insecure {
+		d.log.Warn("-insecure: whoever reaches the peer and gossip ports can change the cluster; keep them in a trusted network")
+	}
+	if n := d.o.bootstrapExpect; n == 2 || n == 4 {
+		d.log.Warn("an even number of voters survives no more failures than one voter less", "bootstrap-expect", n)
+	}
+}
+
+// closeWithin bounds how long open requests may take to end.
+const closeWithin = time.Second
+
+// stop ends everything in order and closes no session: until its nsqd comes
+// back to this or another peer, a producer stays in the answers.
+func (d *daemon) stop() error {
+	var errs []error
+	if d.http != nil {
+		d.http.SetStopping()
+	}
+	if d.node != nil {
+		d.node.HandOver()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), closeWithin)
+	defer cancel()
+	if sessions := d.sessions.Load(); sessions != nil {
+		sessions.Close()
+	}
+	if d.tcp != nil {
+		errs = append(errs, d.tcp.Close(ctx))
+	}
+	if d.http != nil {
+		errs = append(errs, d.http.Close(ctx))
+	}
+	if d.node != nil {
+		errs = append(errs, d.node.Close())
+	}
+	if d.dir != nil {
+		errs = append(errs, d.dir.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,116 @@
+// Command lookupd is one peer of a persistent, replicated lookup cluster for
+// NSQ. It takes nsqd's V1 registrations and answers nsqlookupd's HTTP API.
+//
+// This file knows arguments, signals and exit codes; daemon.go wires the parts
+// together, options.go reads the settings.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/lookupd/lookupd/store"
+)
+
+// version is lookupd's own, in semver: nsqd and nsqadmin compare it.
+const version = "0.1.0"
+
+// Exit codes. Init systems must not restart after 2, 3 and 4.
+const (
+	exitStopped = 0
+	exitFailed  = 1
+	exitConfig  = 2
+	exitRefused = 3 // the data directory is not this peer's, or not usable
+	exitDamaged = 4 // the data are damaged
+)
+
+// stopWithin bounds the time from SIGTERM to the end of the process.
+const stopWithin = 5 * time.Second
+
+func main() {
+	// Whatever lookupd creates is for its owner alone.
+	syscall.Umask(0o077)
+	os.Exit(run(os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
+}
+
+func run(args, environ []string, stdout, stderr io.Writer) int {
+	o, fs, err := parse(args, environ)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		printHelp(stdout, fs)
+		return exitStopped
+	case err != nil:
+		for _, line := range strings.Split(err.Error(), "\n") {
+			fmt.Fprintf(stderr, "lookupd: %s\n", line)
+		}
+		return exitConfig
+	case o.version:
+		fmt.Fprintf(stdout, "lookupd v%s (built w/%s)\n", version, runtime.Version())
+		return exitStopped
+	case o.printConfig:
+		o.print(stdout, fs)
+		return exitStopped
+	}
+	log := newLogger(stderr, o.logPrefix, levels[strings.ToLower(o.logLevel)])
+	d := newDaemon(o, log, func(err error) {
+		// Not log.Error alone: the process must end even if stderr blocks or
+		// the disk hangs, and nothing may be written any more.
+		time.AfterFunc(time.Second, func() { os.Exit(exitCode(err)) })
+		log.Error("this peer must stop", "err", err)
+		os.Exit(exitCode(err))
+	})
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+	if err := d.start(); err != nil {
+		log.Error("start failed", "err", err)
+		return exitCode(err)
+	}
+	caught := <-signals
+	log.Info("stopping", "signal", caught)
+	time.AfterFunc(stopWithin, func() {
+		log.Error("stop took too long", "limit", stopWithin)
+		os.Exit(exitFailed)
+	})
+	if err := d.stop(); err != nil {
+		log.Error("stopped with errors", "err", err)
+		return exitFailed
+	}
+	log.Info("stopped")
+	return exitStopped
+}
+
+func exitCode(err error) int {
+	switch {
+	case errors.Is(err, store.ErrRefused):
+		return exitRefused
+	case errors.Is(err, store.ErrDamaged):
+		return exitDamaged
+	default:
+		return exitFailed
+	}
+}
+
+func printHelp(w io.Writer, fs *flag.FlagSet) {
+	fmt.Fprintf(w, `lookupd %s: a persistent, replicated lookup cluster for NSQ, in nsqlookupd's place.
+
+Without flags: one peer that is its own cluster, with its data in ./lookupd-data.
+Three peers, the same line on each:
+  lookupd -data-path=/var/lib/lookupd -bootstrap-expect=3 -join=host1,host2,host3 -insecure
+One more, later:
+  lookupd -data-path=/var/lib/lookupd -join=host1,host2,host3 -insecure
+
+Every flag is also a variable (LOOKUPD_DATA_PATH) and a key of the TOML file
+(data_path). A flag wins over the variable, the variable over the file.
+
+`, version)
+	fs.SetOutput(w)
+	fs.PrintDefaults()
+}

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"math"
+	"runtime"
+
+	gometrics "github.com/hashicorp/go-metrics"
+	gometricsprom "github.com/hashicorp/go-metrics/prometheus"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/lookupd/lookupd/cluster"
+	"github.com/lookupd/lookupd/registry"
+	"github.com/lookupd/lookupd/session"
+	"github.com/lookupd/lookupd/store"
+)
+
+// newMetricsRegistry returns what /metrics shows: lookupd's own metrics, added
+// by whoever makes them, Go's, and those of raft, raft-boltdb and memberlist,
+// which report to a global registry of their own.
+func newMetricsRegistry() (*prometheus.Registry, error) {
+	reg := prometheus.NewRegistry()
+	info := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "lookupd_build_info", Help: "Always 1; the labels tell the version."}, []string{"version", "goversion"})
+	info.WithLabelValues(version, runtime.Version()).Set(1)
+	reg.MustRegister(info, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	sink, err := gometricsprom.NewPrometheusSinkFrom(gometricsprom.PrometheusOpts{Registerer: reg})
+	if err != nil {
+		return nil, err
+	}
+	cfg := gometrics.DefaultConfig("")
+	cfg.EnableHostname, cfg.EnableRuntimeMetrics = false, false
+	if _, err := gometrics.NewGlobal(cfg, sink); err != nil {
+		return nil, err
+	}
+	return reg, nil
+}
+
+// registerGauges shows what is counted elsewhere anyway.
+func registerGauges(reg prometheus.Registerer, node *cluster.Node, sessions *session.Manager) {
+	gauge := func(name, help string, value func() float64) {
+		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
+	}
+	gauge("lookupd_sessions", "V1 sessions on this peer.", func() float64 { return float64(sessions.Stats().Sessions) })
+	gauge("lookupd_declared_pending", "Changes that nsqds declared here and that are not committed.", func() float64 { return float64(sessions.Stats().DeclaredPending) })
+	for name, count := range map[string]func(registry.Counts) int{
+		"lookupd_topics":    func(c registry.Counts) int { return c.Topics },
+		"lookupd_channels":  func(c registry.Counts) int { return c.Channels },
+		"lookupd_producers": func(c registry.Counts) int { return c.Producers },
+	} {
+		gauge(name, "In the registry, as this peer has it.", func() float64 {
+			var n int
+			if err := node.View(func(v *store.View) error { n = count(v.Counts()); return nil }); err != nil {
+				return math.NaN()
+			}
+			return float64(n)
+		})
+	}
+	raft := func(value func(cluster.RaftInfo) float64) func() float64 {
+		return func() float64 { return value(node.RaftInfo()) }
+	}
+	gauge("lookupd_raft_is_leader", "1 on the leader.", raft(func(r cluster.RaftInfo) float64 { return boolean(r.IsLeader) }))
+	gauge("lookupd_raft_has_leader", "1 if this peer knows a leader.", raft(func(r cluster.RaftInfo) float64 { return boolean(r.HasLeader) }))
+	gauge("lookupd_raft_term", "Current term.", raft(func(r cluster.RaftInfo) float64 { return float64(r.Term) }))
+	gauge("lookupd_raft_commit_index", "Committed entries that this peer knows of.", raft(func(r cluster.RaftInfo) float64 { return float64(r.CommitIndex) }))
+	gauge("lookupd_raft_last_contact_seconds", "Since the leader was last heard, 0 on the leader, -1 if never.", raft(func(r cluster.RaftInfo) float64 { return r.LastContact.Seconds() }))
+	gauge("lookupd_applied_index", "Entries that this peer's state has applied.", raft(func(r cluster.RaftInfo) float64 { return float64(r.AppliedIndex) }))
+}
+
+func boolean(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
