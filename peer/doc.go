@@ -1,0 +1,25 @@
+// Package peer is what peers of one cluster say to each other over TCP: one
+// listener carries raft's streams and the typed calls of peerpb side by side.
+//
+// Every connection, whichever way it is used, begins with a handshake
+// (handshake.go) in which both sides say who they are. It keeps out foreign
+// clusters, removed peers, a peer that is not the one that was meant, and the
+// older life of a peer whose data directory was copied or restored.
+//
+// The package does not know what a batch or a read index means, never sends a
+// call on or again, keeps no membership and finds nobody: it asks
+// Config.Resolve for an address when it dials. It does not encrypt yet.
+//
+// Invariants:
+//   - No byte of a connection reaches raft or a Handler before both sides
+//     accepted the handshake.
+//   - ErrUnreachable is only returned when no byte of the call was sent.
+//   - A call ends when its context does, whatever the other side does.
+//   - Memory that a connection takes before its handshake is bounded, and so is
+//     the number of such connections.
+//   - After Close no connection is open and no goroutine of the package runs;
+//     those of net/rpc and raft that read from one are at their end.
+//
+// Locks: a caller's mutex comes before Network's and that of conns, which are
+// never held together. None is held during I/O.
+package peer

@@ -1,0 +1,290 @@
+package peer_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/lookupd/lookupd/peer"
+	"github.com/lookupd/lookupd/peer/peerpb"
+	"github.com/lookupd/lookupd/registry"
+)
+
+func hello(change func(*peerpb.Hello)) *peerpb.Hello {
+	h := &peerpb.Hello{
+		MinProtocol: 1, MaxProtocol: 1, Kind: peerpb.Kind_KIND_CALLS,
+		ClusterId: cluster, From: "b-00000002", To: "a-00000001", Epoch: 1,
+	}
+	change(h)
+	return h
+}
+
+func TestHandshakeRefuses(t *testing.T) {
+	removed := func(c *peer.Config) {
+		c.Refuse = func(n registry.NodeID) bool { return n == "gone-00000009" }
+	}
+	n := newAddresses().open(t, "a-00000001", &handler{}, removed, atEpoch(7))
+	for name, c := range map[string]struct {
+		hello *peerpb.Hello
+		want  peerpb.Refusal
+	}{
+		"nothing wrong":      {hello(func(*peerpb.Hello) {}), peerpb.Refusal_REFUSAL_NONE},
+		"raft":               {hello(func(h *peerpb.Hello) { h.Kind = peerpb.Kind_KIND_RAFT }), peerpb.Refusal_REFUSAL_NONE},
+		"fresh":              {hello(func(h *peerpb.Hello) { h.ClusterId = "" }), peerpb.Refusal_REFUSAL_NONE},
+		"whoever":            {hello(func(h *peerpb.Hello) { h.To = "" }), peerpb.Refusal_REFUSAL_NONE},
+		"newer and mine":     {hello(func(h *peerpb.Hello) { h.MaxProtocol = 9 }), peerpb.Refusal_REFUSAL_NONE},
+		"foreign":            {hello(func(h *peerpb.Hello) { h.ClusterId = "cluster-2" }), peerpb.Refusal_REFUSAL_FOREIGN_CLUSTER},
+		"wrong id":           {hello(func(h *peerpb.Hello) { h.To = "c-00000003" }), peerpb.Refusal_REFUSAL_WRONG_PEER},
+		"raft with whoever":  {hello(func(h *peerpb.Hello) { h.To, h.Kind = "", peerpb.Kind_KIND_RAFT }), peerpb.Refusal_REFUSAL_WRONG_PEER},
+		"fresh raft":         {hello(func(h *peerpb.Hello) { h.ClusterId, h.Kind = "", peerpb.Kind_KIND_RAFT }), peerpb.Refusal_REFUSAL_NO_CLUSTER},
+		"removed":            {hello(func(h *peerpb.Hello) { h.From = "gone-00000009" }), peerpb.Refusal_REFUSAL_REMOVED},
+		"too new":            {hello(func(h *peerpb.Hello) { h.MinProtocol, h.MaxProtocol = 2, 3 }), peerpb.Refusal_REFUSAL_PROTOCOL_VERSION},
+		"too old":            {hello(func(h *peerpb.Hello) { h.MinProtocol, h.MaxProtocol = 0, 0 }), peerpb.Refusal_REFUSAL_PROTOCOL_VERSION},
+		"no id":              {hello(func(h *peerpb.Hello) { h.From = "" }), peerpb.Refusal_REFUSAL_MALFORMED},
+		"long id":            {hello(func(h *peerpb.Hello) { h.From = strings.Repeat("x", 129) }), peerpb.Refusal_REFUSAL_MALFORMED},
+		"unknown kind":       {hello(func(h *peerpb.Hello) { h.Kind = 77 }), peerpb.Refusal_REFUSAL_MALFORMED},
+		"my id, other epoch": {hello(func(h *peerpb.Hello) { h.From, h.Epoch = "a-00000001", 8 }), peerpb.Refusal_REFUSAL_WRONG_PEER},
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn := dialRaw(t, n.Addr())
+			if err := peer.WriteHello(conn, c.hello); err != nil {
+				t.Fatal(err)
+			}
+			welcome, err := peer.ReadWelcome(conn)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if welcome.GetRefusal() != c.want || welcome.GetNodeId() != "a-00000001" {
+				t.Fatalf("got %v, want %v", welcome, c.want)
+			}
+			if c.want != peerpb.Refusal_REFUSAL_NONE {
+				ends(t, conn)
+			} else if welcome.GetEpoch() != 7 || welcome.GetClusterId() != cluster || welcome.GetProtocol() != 1 {
+				t.Fatalf("got %v", welcome)
+			}
+		})
+	}
+}
+
+func TestHandshakeRefusesFreshPeerOfRaft(t *testing.T) {
+	n := newAddresses().open(t, "a-00000001", &handler{}, inCluster(""))
+	conn := dialRaw(t, n.Addr())
+	if err := peer.WriteHello(conn, hello(func(h *peerpb.Hello) { h.Kind = peerpb.Kind_KIND_RAFT })); err != nil {
+		t.Fatal(err)
+	}
+	if w, err := peer.ReadWelcome(conn); err != nil || w.GetRefusal() != peerpb.Refusal_REFUSAL_NO_CLUSTER {
+		t.Fatalf("got %v, %v", w, err)
+	}
+}
+
+func TestEpochs(t *testing.T) {
+	n := newAddresses().open(t, "a-00000001", &handler{})
+	say := func(epoch uint64, clusterID string) (welcome *peerpb.Welcome, end func()) {
+		t.Helper()
+		conn := dialRaw(t, n.Addr())
+		err := peer.WriteHello(conn, hello(func(h *peerpb.Hello) { h.Epoch, h.ClusterId = epoch, clusterID }))
+		if err != nil {
+			t.Fatal(err)
+		}
+		welcome, err = peer.ReadWelcome(conn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return welcome, func() { ends(t, conn) }
+	}
+	accepted := func(w *peerpb.Welcome) {
+		t.Helper()
+		if w.GetRefusal() != peerpb.Refusal_REFUSAL_NONE {
+			t.Fatalf("refused: %v", w.GetRefusal())
+		}
+	}
+	w, _ := say(90, "") // a foreigner's word is not kept
+	accepted(w)
+	w, first := say(4, cluster)
+	accepted(w)
+	w, _ = say(4, cluster)
+	accepted(w)
+	w, _ = say(5, cluster)
+	accepted(w)
+	first() // of the older life
+	if w, _ = say(4, cluster); w.GetRefusal() != peerpb.Refusal_REFUSAL_OLD_EPOCH {
+		t.Fatalf("got %v", w)
+	}
+}
+
+func TestDialerChecksTheAnswer(t *testing.T) {
+	for name, c := range map[string]struct {
+		there func(*peer.Config)
+		want  error
+	}{
+		"foreign cluster": {inCluster("cluster-2"), peer.ErrForeignCluster},
+		"another peer":    {func(c *peer.Config) { c.Node = "c-00000003" }, peer.ErrWrongPeer},
+		"we are removed": {
+			func(c *peer.Config) { c.Refuse = func(registry.NodeID) bool { return true } }, peer.ErrRemoved,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			known := newAddresses()
+			a := known.open(t, "a-00000001", &handler{})
+			b := known.open(t, "b-00000002", &handler{}, c.there)
+			known.set("b-00000002", b.Addr())
+			_, err := forward(within(t, soon), a, "b-00000002", "x")
+			if !errors.Is(err, peer.ErrUnreachable) || !errors.Is(err, c.want) {
+				t.Fatalf("got %v, want %v", err, c.want)
+			}
+			if b.Refused() != 1 {
+				t.Fatalf("%d refused connections were counted", b.Refused())
+			}
+		})
+	}
+}
+
+func TestDialerRefusesRemovedAndOlderPeer(t *testing.T) {
+	known := newAddresses()
+	removed := registry.NodeID("")
+	a := known.open(t, "a-00000001", &handler{}, func(c *peer.Config) {
+		c.Refuse = func(n registry.NodeID) bool { return n == removed }
+	})
+	b := known.open(t, "b-00000002", &handler{}, atEpoch(2))
+	if _, err := forward(within(t, soon), a, "b-00000002", "x"); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	known.open(t, "b-00000002", &handler{}, atEpoch(1)) // a restored copy
+	eventually(t, func() error {
+		_, err := forward(within(t, soon), a, "b-00000002", "x")
+		if !errors.Is(err, peer.ErrOldEpoch) || !errors.Is(err, peer.ErrUnreachable) {
+			return fmt.Errorf("got %w", err)
+		}
+		return nil
+	})
+	removed = "b-00000002"
+	if _, err := forward(within(t, soon), a, "b-00000002", "x"); !errors.Is(err, peer.ErrRemoved) {
+		t.Fatalf("got %v", err)
+	}
+}
+
+func TestFreshPeersCallButDoNotRaft(t *testing.T) {
+	known := newAddresses()
+	a := known.open(t, "a-00000001", &handler{}, inCluster(""))
+	b := known.open(t, "b-00000002", &handler{})
+	ctx := within(t, soon)
+	for _, pair := range []struct{ from, to *peer.Network }{{a, b}, {b, a}} {
+		resp, err := pair.from.AgreeAt(ctx, pair.to.Addr(), &peerpb.AgreeRequest{Expect: 3})
+		if err != nil || resp.GetExpect() != 3 {
+			t.Fatalf("got %v, %v", resp, err)
+		}
+	}
+	for from, to := range map[*peer.Network]string{a: "b-00000002", b: "a-00000001"} {
+		err := from.Transport().RequestVote(raft.ServerID(to), raft.ServerAddress(to),
+			&raft.RequestVoteRequest{Term: 1}, &raft.RequestVoteResponse{})
+		if !errors.Is(err, peer.ErrNoCluster) {
+			t.Fatalf("got %v", err)
+		}
+	}
+}
+
+func TestBytesThatAreNoHandshake(t *testing.T) {
+	n := newAddresses().open(t, "a-00000001", &handler{})
+	whole := &bytes.Buffer{}
+	if err := peer.WriteHello(whole, hello(func(*peerpb.Hello) {})); err != nil {
+		t.Fatal(err)
+	}
+	for name, sent := range map[string]string{
+		"silence":          "",
+		"half a handshake": whole.String()[:whole.Len()/2],
+		"half a header":    peer.HelloMagic,
+		"garbage":          strings.Repeat("\xff", 100),
+		"HTTP":             "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+		"V1":               "  V1PING\n",
+		"TLS":              "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+		"length too large": peer.HelloMagic + "\xff\xff" + strings.Repeat("x", 70000),
+		"no protobuf":      peer.HelloMagic + "\x00\x03\xff\xff\xff",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			conn := dialRaw(t, n.Addr())
+			begin := time.Now()
+			if _, err := io.WriteString(conn, sent); err != nil && !strings.Contains(err.Error(), "reset") {
+				t.Fatal(err)
+			}
+			ends(t, conn)
+			if took := time.Since(begin); took > soon/2 {
+				t.Fatalf("closed after %v", took)
+			}
+		})
+	}
+}
+
+// TestSilentConnectionsDoNotBlock fills all places for handshakes.
+func TestSilentConnectionsDoNotBlock(t *testing.T) {
+	known := newAddresses()
+	n := known.open(t, "a-00000001", &handler{})
+	b := known.open(t, "b-00000002", &handler{})
+	for range 300 {
+		dialRaw(t, n.Addr())
+	}
+	eventually(t, func() error {
+		_, err := forward(within(t, soon), b, "a-00000001", "x")
+		return err
+	})
+	if n.Refused() == 0 {
+		t.Fatal("no connection above the limit was refused")
+	}
+}
+
+func TestHTTPClientGetsAnError(t *testing.T) {
+	n := newAddresses().open(t, "a-00000001", &handler{})
+	req, err := http.NewRequestWithContext(within(t, soon), http.MethodGet, "http://"+n.Addr()+"/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Do(req)
+	if err == nil {
+		_ = resp.Body.Close()
+		t.Fatal("the peer port speaks HTTP")
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		t.Fatal(err)
+	}
+}
+
+func FuzzReadHello(f *testing.F) {
+	whole := &bytes.Buffer{}
+	if err := peer.WriteHello(whole, hello(func(*peerpb.Hello) {})); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(whole.Bytes())
+	f.Add([]byte(peer.HelloMagic + "\xff\xff"))
+	f.Add([]byte(peer.HelloMagic + "\x00\x00"))
+	f.Add([]byte("GET / HTTP/1.1"))
+	f.Fuzz(func(t *testing.T, sent []byte) {
+		r := bytes.NewReader(sent)
+		h, err := peer.ReadHello(r)
+		if read := len(sent) - r.Len(); read > peer.MaxHello+6 {
+			t.Fatalf("read %d bytes", read)
+		}
+		if err != nil {
+			return
+		}
+		again := &bytes.Buffer{}
+		if err := peer.WriteHello(again, h); err != nil {
+			// Unknown fields may make it longer than it came.
+			t.Skip(err)
+		}
+		if _, err := peer.ReadHello(again); err != nil {
+			t.Fatalf("%v does not survive: %v", h, err)
+		}
+	})
+}

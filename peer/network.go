@@ -1,0 +1,295 @@
+package peer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/lookupd/lookupd/peer/peerpb"
+	"github.com/lookupd/lookupd/registry"
+)
+
+const (
+	maxHandshakes = 256 // connections that have not said who they are
+	closeWithin   = 5 * time.Second
+	acceptPause   = 50 * time.Millisecond // after a failed accept: no more files
+)
+
+// timings are times that tests shorten.
+type timings struct {
+	handshake time.Duration // dial and handshake, or handshake of what came in
+	redial    time.Duration // a failed dial is not tried again before that
+	grace     time.Duration // a given-up call is answered by then, or its connection is dead
+	call      time.Duration // longest call
+}
+
+func defaultTimings() timings {
+	return timings{
+		handshake: 5 * time.Second,
+		redial:    100 * time.Millisecond,
+		grace:     5 * time.Second,
+		call:      30 * time.Second,
+	}
+}
+
+// Network is this peer's end of all connections between peers.
+type Network struct {
+	cfg     Config
+	timings timings
+	conns   *conns
+
+	ctx        context.Context // ends at Close
+	cancel     context.CancelFunc
+	handshakes chan struct{} // holds one per handshake under way
+	refused    atomic.Uint64
+	refusedAt  atomic.Int64 // unix nanoseconds of the last log line about it
+
+	running sync.WaitGroup // grows under mu only, and not after closed
+
+	mu        sync.Mutex
+	closed    bool
+	listener  net.Listener // nil before Open
+	transport *transport   // as listener
+	callers   map[registry.NodeID]*caller
+}
+
+// New returns a Network that has not touched anything yet.
+func New(cfg Config) *Network {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &Network{
+		cfg:        cfg,
+		timings:    defaultTimings(),
+		conns:      newConns(),
+		ctx:        ctx,
+		cancel:     cancel,
+		handshakes: make(chan struct{}, maxHandshakes),
+		callers:    map[registry.NodeID]*caller{},
+	}
+}
+
+// Open listens and starts to serve. It may be called once.
+func (n *Network) Open() error {
+	if err := n.cfg.validate(); err != nil {
+		return err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closed {
+		return ErrClosed
+	}
+	if n.listener != nil {
+		return errors.New("peer: Open was called before")
+	}
+	lc := net.ListenConfig{KeepAliveConfig: keepAlive()}
+	l, err := lc.Listen(n.ctx, "tcp", n.cfg.Address)
+	if err != nil {
+		return fmt.Errorf("peer: %w", err)
+	}
+	n.listener = l
+	n.transport = newTransport(n)
+	n.running.Go(n.transport.guard)
+	n.running.Go(func() { n.acceptLoop(l) })
+	return nil
+}
+
+// Close closes the listener, raft's transport and all connections, and waits
+// for all goroutines; a Handler that does not return with its context is left
+// behind after 5 s, with an error. Close may be called more than once.
+func (n *Network) Close() error {
+	n.mu.Lock()
+	if n.closed {
+		n.mu.Unlock()
+		return nil
+	}
+	n.closed = true
+	l, t := n.listener, n.transport
+	n.mu.Unlock()
+
+	n.cancel()
+	n.conns.closeAll()
+	var errs []error
+	if l != nil {
+		errs = append(errs, l.Close(), t.Close())
+	}
+	done := make(chan struct{})
+	go func() {
+		n.running.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(closeWithin):
+		errs = append(errs, errors.New("peer: a call is still being served"))
+	}
+	return errors.Join(errs...)
+}
+
+// start runs f in a goroutine that Close waits for, unless it is too late.
+func (n *Network) start(f func()) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closed {
+		return false
+	}
+	n.running.Go(f)
+	return true
+}
+
+// Addr returns the host:port that Open is listening on, "" before it.
+func (n *Network) Addr() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.listener == nil {
+		return ""
+	}
+	return n.listener.Addr().String()
+}
+
+// AdvertiseAddr returns the host:port that other peers are told to dial.
+func (n *Network) AdvertiseAddr() string {
+	if n.cfg.Advertise != "" {
+		return n.cfg.Advertise
+	}
+	return n.Addr()
+}
+
+// Transport returns raft's transport, nil before Open. The addresses it knows
+// are node ids. Whoever gives it to raft shuts raft down before Close.
+func (n *Network) Transport() raft.Transport {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.transport == nil {
+		return nil
+	}
+	return n.transport
+}
+
+// CloseConnections closes all connections to and from a peer: its address
+// changed, or it was removed. What is under way on them fails, and the next
+// call dials anew.
+func (n *Network) CloseConnections(node registry.NodeID) {
+	n.mu.Lock()
+	c := n.callers[node]
+	delete(n.callers, node)
+	n.mu.Unlock()
+	if c != nil {
+		c.drop()
+	}
+	n.conns.closeNode(node)
+}
+
+// Refused returns how many connections that came in were refused.
+func (n *Network) Refused() uint64 { return n.refused.Load() }
+
+func (n *Network) acceptLoop(l net.Listener) {
+	for {
+		c, err := l.Accept()
+		switch {
+		case err == nil:
+			n.take(c)
+		case n.ctx.Err() != nil:
+			return
+		default:
+			n.cfg.Logger.Error("cannot accept a peer's connection", "error", err)
+			select {
+			case <-n.ctx.Done():
+			case <-time.After(acceptPause):
+			}
+		}
+	}
+}
+
+// take hands a connection to a goroutine of its own and never blocks.
+func (n *Network) take(c net.Conn) {
+	select {
+	case n.handshakes <- struct{}{}:
+	default:
+		n.refuse(c, errors.New("too many handshakes are under way"))
+		return
+	}
+	if !n.start(func() { n.welcome(c) }) {
+		_ = c.Close() // nothing was sent on it
+	}
+}
+
+// welcome does the handshake and then what the connection is for. TLS, once
+// there is, wraps c before the handshake, here and in dial.
+func (n *Network) welcome(c net.Conn) {
+	admitted, err := n.shake(c, func() (*conn, error) { return n.accept(c) })
+	<-n.handshakes
+	switch {
+	case err != nil:
+		n.refuse(c, err)
+	case admitted.kind == peerpb.Kind_KIND_RAFT:
+		n.transport.stream.hand(admitted)
+	default:
+		n.serve(admitted)
+	}
+}
+
+// shake runs a handshake on c so that Close ends it.
+func (n *Network) shake(c net.Conn, handshake func() (*conn, error)) (*conn, error) {
+	if !n.conns.begin(c) {
+		return nil, ErrClosed
+	}
+	defer n.conns.end(c)
+	return handshake()
+}
+
+// refuse closes c and says why, at most once a second.
+func (n *Network) refuse(c net.Conn, why error) {
+	_ = c.Close() // nothing that was sent on it matters
+	all := n.refused.Add(1)
+	now, last := time.Now().UnixNano(), n.refusedAt.Load()
+	if now-last < int64(time.Second) || !n.refusedAt.CompareAndSwap(last, now) || n.ctx.Err() != nil {
+		return
+	}
+	n.cfg.Logger.Log(n.ctx, slog.LevelWarn, "refused a connection on the peer port",
+		"remote", c.RemoteAddr().String(), "reason", why, "refused_in_all", all)
+}
+
+// dial connects to to at addr, or to whoever lives there if to is "".
+func (n *Network) dial(ctx context.Context, addr string, to registry.NodeID, kind peerpb.Kind) (*conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, n.timings.handshake)
+	defer cancel()
+	dialer := net.Dialer{KeepAliveConfig: keepAlive()}
+	c, err := dialer.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	end := context.AfterFunc(ctx, func() { _ = c.Close() })
+	admitted, err := n.shake(c, func() (*conn, error) { return n.greet(c, to, kind) })
+	if !end() && err == nil {
+		err = errors.Join(ctx.Err(), admitted.Close())
+	}
+	if err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return admitted, nil
+}
+
+// dialNode dials a peer where Resolve says that it is now.
+func (n *Network) dialNode(ctx context.Context, to registry.NodeID, kind peerpb.Kind) (*conn, error) {
+	addr, ok := n.cfg.Resolve(to)
+	if !ok {
+		return nil, fmt.Errorf("%w: no address of %s is known", ErrUnreachable, to)
+	}
+	c, err := n.dial(ctx, addr, to, kind)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s at %s: %w", ErrUnreachable, to, addr, err)
+	}
+	return c, nil
+}
+
+// keepAlive makes a vanished peer known within 20 s on a connection that only
+// waits for it, as raft's inbound ones do.
+func keepAlive() net.KeepAliveConfig {
+	return net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 5 * time.Second, Count: 3}
+}

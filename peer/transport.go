@@ -1,0 +1,118 @@
+package peer
+
+import (
+	"context"
+	"net"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+
+	"github.com/lookupd/lookupd/peer/peerpb"
+	"github.com/lookupd/lookupd/registry"
+)
+
+const (
+	raftTimeout     = 5 * time.Second
+	raftMaxPool     = 3 // idle connections per peer
+	raftMaxInFlight = 2 // deeper pipelines hurt (hashicorp/raft PR #541)
+)
+
+// transport is raft's transport. It embeds the struct, not the interface, to
+// keep the optional methods: pre-vote, close, pipelines.
+type transport struct {
+	*raft.NetworkTransport
+	network *Network
+	stream  *streamLayer
+	checked chan raft.RPC
+}
+
+var (
+	_ raft.Transport   = (*transport)(nil)
+	_ raft.WithPreVote = (*transport)(nil)
+	_ raft.WithClose   = (*transport)(nil)
+)
+
+func newTransport(n *Network) *transport {
+	s := &streamLayer{network: n, accepted: make(chan net.Conn), closed: make(chan struct{})}
+	timeout, logger := n.cfg.RaftTimeout, n.cfg.RaftLogger
+	if timeout == 0 {
+		timeout = raftTimeout
+	}
+	if logger == nil {
+		logger = hclog.NewNullLogger()
+	}
+	return &transport{
+		NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+			Stream:          s,
+			MaxPool:         raftMaxPool,
+			MaxRPCsInFlight: raftMaxInFlight,
+			Timeout:         timeout,
+			Logger:          logger,
+		}),
+		network: n,
+		stream:  s,
+		checked: make(chan raft.RPC),
+	}
+}
+
+// SetHeartbeatHandler does nothing, so that heartbeats go through raft's main
+// loop. The fast path changes term and state beside it, and committed logs can
+// differ then (hashicorp/raft #695); may go when a release has its fix.
+func (t *transport) SetHeartbeatHandler(func(raft.RPC)) {}
+
+// Consumer gives raft what the guard let through.
+func (t *transport) Consumer() <-chan raft.RPC { return t.checked }
+
+// streamLayer gives raft's transport connections after their handshake. Its
+// addresses are node ids, which raft stores as the names of peers: all peers
+// may change address without a change of configuration.
+type streamLayer struct {
+	network  *Network
+	accepted chan net.Conn
+	closed   chan struct{} // by Close, which the transport calls once
+}
+
+var _ raft.StreamLayer = (*streamLayer)(nil)
+
+// hand gives a connection that came in to raft's transport.
+func (s *streamLayer) hand(c *conn) {
+	select {
+	case s.accepted <- c:
+	case <-s.closed:
+		_ = c.Close() // nothing was sent on it
+	}
+}
+
+func (s *streamLayer) Accept() (net.Conn, error) {
+	select {
+	case c := <-s.accepted:
+		return c, nil
+	case <-s.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close ends Accept; the listener is the Network's.
+func (s *streamLayer) Close() error {
+	close(s.closed)
+	return nil
+}
+
+func (s *streamLayer) Addr() net.Addr { return nodeAddr(s.network.cfg.Node) }
+
+func (s *streamLayer) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(s.network.ctx, timeout)
+	defer cancel()
+	c, err := s.network.dialNode(ctx, registry.NodeID(address), peerpb.Kind_KIND_RAFT)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// nodeAddr is a node id in the place of a network address.
+type nodeAddr registry.NodeID
+
+func (nodeAddr) Network() string  { return "peer" }
+func (a nodeAddr) String() string { return string(a) }
