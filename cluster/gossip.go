@@ -53,6 +53,7 @@ type gossip struct {
 	log  *slog.Logger
 	self func() member // what this peer tells now
 	list *memberlist.Memberlist
+	addr string // that this peer is known by; memberlist's own copy is not safe to read
 
 	changed chan struct{} // one slot; set at each change of members
 
@@ -105,6 +106,7 @@ func openGossip(cfg gossipConfig) (*gossip, error) {
 	if g.list, err = memberlist.Create(mc); err != nil {
 		return nil, fmt.Errorf("gossip on %s: %w", cfg.Address, err)
 	}
+	g.addr = g.list.LocalNode().Address()
 	return g, nil
 }
 
@@ -122,7 +124,7 @@ func splitHostPort(address string) (host string, port int, err error) {
 func memberName(id registry.NodeID, epoch uint64) string { return fmt.Sprintf("%s.%d", id, epoch) }
 
 // Addr is the address that this peer is known by in gossip.
-func (g *gossip) Addr() string { return g.list.LocalNode().Address() }
+func (g *gossip) Addr() string { return g.addr }
 
 // alive returns the latest start of each living peer, this one included, by id.
 func (g *gossip) alive() []member {

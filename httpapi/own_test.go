@@ -40,8 +40,10 @@ func TestReadyz(t *testing.T) {
 		{"HEAD", func(*peer) {}, "HEAD /readyz", 200, ""},
 		{"no quorum", func(p *peer) { p.loseQuorum(41 * time.Second) }, "GET /readyz", 200, "[+]state ok\n[+]caught up ok\n[!]no quorum for 41s\n"},
 		{"no quorum, strict", func(p *peer) { p.loseQuorum(41 * time.Second) }, "GET /readyz?quorum", 503, "[+]state ok\n[+]caught up ok\n[-]no quorum for 41s\n"},
-		{"starting", func(p *peer) { p.notReady.Store(true) }, "GET /readyz", 503,
-			"[+]state ok\n[-]caught up failed: no read barrier completed since the start\n[+]quorum ok\n"},
+		{
+			"starting", func(p *peer) { p.notReady.Store(true) }, "GET /readyz", 503,
+			"[+]state ok\n[-]caught up failed: no read barrier completed since the start\n[+]quorum ok\n",
+		},
 		{"stopping", func(p *peer) { p.server.SetStopping() }, "HEAD /readyz", 503, ""},
 		{"stopping, body", func(p *peer) { p.server.SetStopping() }, "GET /readyz", 503, "[+]state ok\n[+]caught up ok\n[-]stopping\n[+]quorum ok\n"},
 	} {

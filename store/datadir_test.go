@@ -4,7 +4,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -61,42 +60,6 @@ func TestOpenDirRefuses(t *testing.T) {
 			}
 		})
 	}
-}
-
-func TestOpenDirNotWritable(t *testing.T) {
-	base := t.TempDir()
-	path := filepath.Join(base, "data")
-	must(t, os.Mkdir(path, 0o500))
-	asOrdinaryUser(t, base)
-	for _, p := range []string{path, filepath.Join(path, "below")} {
-		if _, err := store.OpenDir(p); !errors.Is(err, store.ErrNotWritable) || !errors.Is(err, store.ErrRefused) {
-			t.Errorf("%s: %v", p, err)
-		}
-	}
-	if left, err := os.ReadDir(path); err != nil || len(left) != 0 {
-		t.Errorf("left behind: %v, %v", left, err)
-	}
-}
-
-// asOrdinaryUser makes root's rights to files end until the test does, for the
-// goroutine that calls it; base must then be readable.
-func asOrdinaryUser(t *testing.T, base string) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		return
-	}
-	for dir := base; dir != "/" && dir != os.TempDir(); dir = filepath.Dir(dir) {
-		must(t, os.Chmod(dir, 0o755))
-	}
-	for _, dir := range []string{base + "/data"} {
-		must(t, os.Chmod(dir, 0o555))
-	}
-	runtime.LockOSThread()
-	must(t, setfsuid(65534))
-	t.Cleanup(func() {
-		must(t, setfsuid(0))
-		runtime.UnlockOSThread()
-	})
 }
 
 func TestOpenDirFollowsALinkToItself(t *testing.T) {

@@ -102,8 +102,9 @@ var (
 // OpenLog opens the log, or makes an empty one if raft has never run under the
 // identity in the directory. Before bbolt maps the file, and so before a short
 // file or a wild page number can crash the process, all its pages are checked;
-// then all entries, before anything is written. It fails with ErrDamaged, ErrLogMissing, or what
-// LoadIdentity fails with; the file is then as it was.
+// then all entries, before anything is written. It fails with ErrDamaged, ErrLogMissing,
+// ErrIdentityMissing, or what LoadIdentity fails with; the file is then as it
+// was.
 //
 // Whether the log goes with the identity and the snapshots is for Verify to say.
 func (d *Dir) OpenLog(cfg LogConfig) (*Log, error) {
@@ -165,6 +166,9 @@ func (d *Dir) surveyLogFile(path string) (logSurvey, error) {
 		return logSurvey{}, err
 	}
 	survey, err := surveyLog(backend, indexes)
+	if err == nil && !used && !survey.empty() {
+		err = ErrIdentityMissing
+	}
 	return survey, errors.Join(err, backend.Close())
 }
 

@@ -33,6 +33,9 @@ func (s *logSurvey) last() Position {
 	return s.runs[len(s.runs)-1].last
 }
 
+// empty reports whether raft has never written to the log.
+func (s *logSurvey) empty() bool { return len(s.runs) == 0 && s.currentTerm == 0 && s.voteTerm == 0 }
+
 // CheckAgainst makes sure, from what OpenLog read, that the log is that of id
 // and goes on where snapshot ends, the zero Position if there is none. It fails
 // with ErrDamaged or one of the refusals. Call it before raft starts; Verify
@@ -57,7 +60,7 @@ func (l *Log) CheckAgainst(id Identity, snapshot Position) error {
 
 func (s *logSurvey) checkOwner(id Identity, snapshot Position) error {
 	switch {
-	case id.Epoch == 0 && (len(s.runs) > 0 || s.currentTerm > 0 || snapshot.Index > 0):
+	case id.Epoch == 0 && (!s.empty() || snapshot.Index > 0):
 		return ErrIdentityMissing
 	case id.Epoch == 0: // an owner may be there: a crash came before the identity was saved
 		return nil

@@ -121,10 +121,6 @@ func TestAnyDamageIsFoundOrHarmless(t *testing.T) {
 			copy(page(b, r.IntN(pages)), page(b, r.IntN(pages)))
 			return b
 		}},
-		{"page of another place with the right number", func(b []byte, r *rand.Rand) []byte {
-			copy(page(b, r.IntN(pages))[8:], page(b, r.IntN(pages))[8:])
-			return b
-		}},
 		{"cut", func(b []byte, r *rand.Rand) []byte { return b[:r.IntN(len(b))] }},
 		{"appended", func(b []byte, r *rand.Rand) []byte { return append(b, make([]byte, r.IntN(3*pageSize))...) }},
 	}

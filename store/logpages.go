@@ -58,6 +58,10 @@ type boltMeta struct {
 // file and not mapping it, and fails on whatever would make bbolt panic, in a
 // goroutine of its own too, or the process fault: bbolt scans these pages on
 // Open and believes them.
+//
+// Pages have no checksum and no transaction number. So an earlier version of a
+// page in its place, after a write that the disk reported and lost, goes
+// unseen, as long as it fits; the entries' own checksums do not tell either.
 type pageCheck struct {
 	file io.ReaderAt
 	boltMeta

@@ -31,15 +31,13 @@ func (d *Dir) OpenSnapshots(logger hclog.Logger) (*raft.FileSnapshotStore, error
 	if err := d.makeSubdir(raftDir, snapshotsDir); err != nil {
 		return nil, err
 	}
-	names, err := d.snapshotDirs()
+	_, unfinished, err := d.snapshotDirs()
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range names {
-		if strings.HasSuffix(name, snapshotTemp) {
-			if err := os.RemoveAll(d.Path(raftDir, snapshotsDir, name)); err != nil {
-				return nil, err
-			}
+	for _, name := range unfinished {
+		if err := os.RemoveAll(d.Path(raftDir, snapshotsDir, name)); err != nil {
+			return nil, err
 		}
 	}
 	return raft.NewFileSnapshotStoreWithLogger(d.Path(raftDir), snapshotsKept, logger)
@@ -49,7 +47,9 @@ func (d *Dir) OpenSnapshots(logger hclog.Logger) (*raft.FileSnapshotStore, error
 // together and that raft can start from them: the newest snapshot that can be
 // read and the log have no gap between them. It calls usable, unless that is
 // nil, with the content of a snapshot to ask whether the state machine could
-// restore it.
+// restore it; an error that wraps ErrRefused (another cluster's snapshot) ends
+// the start, any other makes it one that cannot be read. A new identity must be
+// verified too: there may be snapshots of a peer that lost its own.
 //
 // Snapshots that cannot be read are moved aside, so that neither a restart nor
 // a follower that needs one depends on them; their names are returned. If the
@@ -90,14 +90,17 @@ func (d *Dir) newestSnapshot(logger hclog.Logger, usable func(io.Reader) error) 
 		if newest.Index > 0 {
 			continue
 		}
-		if err := trySnapshot(store, meta.ID, usable); err != nil {
+		switch err := trySnapshot(store, meta.ID, usable); {
+		case errors.Is(err, ErrRefused):
+			return Position{}, nil, fmt.Errorf("snapshot %s: %w", meta.ID, err)
+		case err != nil:
 			bad = append(bad, meta.ID)
 			continue
 		}
 		newest = Position{Term: meta.Term, Index: meta.Index}
 	}
-	names, err := d.snapshotDirs()
-	for _, name := range names {
+	finished, _, err := d.snapshotDirs()
+	for _, name := range finished {
 		if !listed[name] { // its meta.json cannot be read
 			bad = append(bad, name)
 		}
@@ -134,19 +137,23 @@ func (d *Dir) setAside(names []string) error {
 	return errors.Join(syncDir(d.Path(raftDir, unusableDir)), syncDir(d.Path(raftDir, snapshotsDir)))
 }
 
-// snapshotDirs returns the names of all that could be snapshots.
-func (d *Dir) snapshotDirs() ([]string, error) {
+// snapshotDirs returns the names of all that could be snapshots, and of those
+// that raft was writing when it ended.
+func (d *Dir) snapshotDirs() (finished, unfinished []string, err error) {
 	entries, err := os.ReadDir(d.Path(raftDir, snapshotsDir))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var names []string
 	for _, entry := range entries {
-		if entry.IsDir() {
-			names = append(names, entry.Name())
+		switch {
+		case !entry.IsDir():
+		case strings.HasSuffix(entry.Name(), snapshotTemp):
+			unfinished = append(unfinished, entry.Name())
+		default:
+			finished = append(finished, entry.Name())
 		}
 	}
-	return names, nil
+	return finished, unfinished, nil
 }
 
 // snapshotPosition reads the name that raft gave to a snapshot:

@@ -62,7 +62,7 @@ func (c *conn) abort() { _ = c.nc.Close() }
 
 // end is called when a newer connection of the producer replaces this one.
 func (c *conn) end(reason string) {
-	c.s.log.Info("connection ended", "remote", c.remote, "reason", clientText(reason))
+	c.s.log.Debug("connection ended", "remote", c.remote, "reason", clientText(reason))
 	c.abort()
 }
 
