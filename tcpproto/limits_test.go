@@ -1,0 +1,341 @@
+package tcpproto_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/lookupd/lookupd/tcpproto"
+)
+
+// short are limits that a test can wait for.
+func short() tcpproto.Limits {
+	return tcpproto.Limits{
+		Magic: 200 * time.Millisecond, Identify: 300 * time.Millisecond, IdentifyPing: 600 * time.Millisecond,
+		Line: 200 * time.Millisecond, Body: 200 * time.Millisecond, Write: 200 * time.Millisecond,
+	}
+}
+
+func TestTooSlow(t *testing.T) {
+	for name, test := range map[string]struct {
+		send    string
+		answers []string
+		after   time.Duration
+	}{
+		"no magic":         {"", nil, short().Magic},
+		"half the magic":   {"  V", nil, short().Magic},
+		"no IDENTIFY":      {"  V1", nil, short().Identify},
+		"only PING":        {"  V1PING\n", []string{"OK"}, short().IdentifyPing},
+		"half a line":      {"  V1PIN", nil, short().Line},
+		"half the length":  {"  V1IDENTIFY\n\x00", nil, short().Body},
+		"half the body":    {"  V1IDENTIFY\n\x00\x00\x00\x64{", nil, short().Body},
+		"half a line late": {"  V1" + identifyWith(nsqd) + "REGISTER", []string{""}, short().Line},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := serve(t, &sessions{}, short(), nil)
+			began := time.Now()
+			c := dial(t, server)
+			c.send(test.send)
+			for range test.answers {
+				if _, err := c.frame(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			c.wantEnd()
+			if took := time.Since(began); took < test.after {
+				t.Errorf("closed after %v, want %v", took, test.after)
+			}
+			eventually(t, "counted", func() bool { return server.Stats().Refused["timeout"] == 1 })
+		})
+	}
+}
+
+func TestDrippingLineIsCutFromItsFirstByte(t *testing.T) {
+	limits := short()
+	c := identified(t, serve(t, &sessions{}, limits, nil))
+	began := time.Now()
+	ticker := time.NewTicker(limits.Line / 4)
+	defer ticker.Stop()
+	ended := make(chan error, 1)
+	go func() {
+		_, err := c.frame()
+		ended <- err
+	}()
+	for {
+		select {
+		case <-ticker.C:
+			_, _ = io.WriteString(c, "P") // fails once the server has closed
+			continue
+		case <-ended:
+		}
+		break
+	}
+	if took := time.Since(began); took < limits.Line || took > limits.Line+patience/2 {
+		t.Errorf("closed after %v", took)
+	}
+}
+
+func TestSilentAfterIdentifyStays(t *testing.T) {
+	c := identified(t, serve(t, &sessions{}, short(), nil))
+	if err := c.SetReadDeadline(time.Now().Add(2 * short().IdentifyPing)); err != nil {
+		t.Fatal(err)
+	}
+	var netErr net.Error
+	if _, err := c.frame(); !errors.As(err, &netErr) || !netErr.Timeout() {
+		t.Fatalf("silence ended with %v", err)
+	}
+	if err := c.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	c.send("PING\n")
+	c.want("OK")
+}
+
+func TestEndlessLineKeepsMemoryFlat(t *testing.T) {
+	server := serve(t, &sessions{}, tcpproto.Limits{}, nil)
+	c := dial(t, server)
+	before := allocated()
+	c.send("  V1")
+	chunk := bytes.Repeat([]byte("x"), 64<<10)
+	for range 1000 {
+		if _, err := c.Write(chunk); err != nil {
+			break // the server has closed
+		}
+	}
+	eventually(t, "closed", func() bool { return server.Stats().Connections == 0 })
+	if used := allocated() - before; used > 1<<20 {
+		t.Errorf("%d bytes allocated", used)
+	}
+}
+
+func allocated() uint64 {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.TotalAlloc
+}
+
+func TestUnreadAnswers(t *testing.T) {
+	s := &sessions{}
+	limits := short()
+	limits.Commands, limits.CommandBurst = 10_000_000, 10_000_000
+	server := serve(t, s, limits, nil)
+	c := identified(t, server)
+	pings := []byte(strings.Repeat("PING\n", 10_000))
+	failed := false
+	for range 1000 {
+		if _, err := c.Write(pings); err != nil {
+			failed = true
+			break
+		}
+	}
+	if !failed {
+		t.Error("10 M commands went through without a reader")
+	}
+	eventually(t, "closed", func() bool { return server.Stats().Connections == 0 })
+	if got := s.noted(); !strings.HasSuffix(got, "; close") {
+		t.Error("the session was not closed")
+	}
+}
+
+func TestAnswersDoNotWaitForTheNextCommand(t *testing.T) {
+	release := make(chan struct{})
+	s := &sessions{change: func(words ...string) error {
+		if words[1] == "slow/" {
+			<-release
+		}
+		return nil
+	}}
+	c := identified(t, serve(t, s, tcpproto.Limits{}, nil))
+	defer close(release)
+	c.send("PING\nREGISTER t\nPIN")
+	c.want("OK", "OK")
+	c.send("G\nREGISTER slow\nPING\n")
+	c.want("OK")
+}
+
+func TestHalfCloseIsAnswered(t *testing.T) {
+	s := &sessions{}
+	c := identified(t, serve(t, s, tcpproto.Limits{}, nil))
+	c.send("REGISTER t\nPING\nUNREG")
+	if err := c.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	c.want("OK", "OK")
+	c.wantEnd()
+	eventually(t, "close", func() bool { return s.noted() == "open h:4150; register t/; ping; close" })
+}
+
+func TestResetEndsTheSession(t *testing.T) {
+	s := &sessions{}
+	c := identified(t, serve(t, s, tcpproto.Limits{}, nil))
+	c.send("REGIS")
+	if err := c.SetLinger(0); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "close", func() bool { return s.noted() == "open h:4150; close" })
+}
+
+func TestReplacedConnectionIsClosed(t *testing.T) {
+	s := &sessions{}
+	c := identified(t, serve(t, s, tcpproto.Limits{}, nil))
+	s.mu.Lock()
+	end := s.ends[0]
+	s.mu.Unlock()
+	end("replaced")
+	if _, err := c.frame(); !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("got %v", err)
+	}
+	eventually(t, "close", func() bool { return strings.HasSuffix(s.noted(), "; close") })
+}
+
+func TestConnectionLimits(t *testing.T) {
+	for name, limits := range map[string]tcpproto.Limits{
+		"total":       {Connections: 2},
+		"per address": {ConnectionsPerAddress: 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := serve(t, &sessions{}, limits, nil)
+			first, second := identified(t, server), identified(t, server)
+			third := dial(t, server)
+			if _, err := third.frame(); err == nil {
+				t.Error("the third connection was served")
+			}
+			second.send("PING\n")
+			second.want("OK")
+			if err := first.Close(); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "room", func() bool { return server.Stats().Connections == 1 })
+			identified(t, server)
+			if got := server.Stats().Refused["connections"]; got != 1 {
+				t.Errorf("%d refused", got)
+			}
+		})
+	}
+}
+
+func TestCommandRate(t *testing.T) {
+	c := identified(t, serve(t, &sessions{}, tcpproto.Limits{Commands: 100, CommandBurst: 10}, nil))
+	began := time.Now()
+	c.send(strings.Repeat("PING\n", 29)) // with IDENTIFY 20 above the burst
+	for range 29 {
+		c.want("OK")
+	}
+	if took := time.Since(began); took < 150*time.Millisecond {
+		t.Errorf("30 commands in %v", took)
+	}
+}
+
+func TestCloseKeepsSessions(t *testing.T) {
+	entered, release := make(chan struct{}), make(chan struct{})
+	s := &sessions{change: func(...string) error {
+		close(entered)
+		<-release
+		return nil
+	}}
+	server := serve(t, s, tcpproto.Limits{}, nil)
+	idle, busy := identified(t, server), identified(t, server)
+	busy.send("REGISTER t\n")
+	<-entered
+	closed := make(chan error, 1)
+	go func() { closed <- server.Close(context.Background()) }()
+	idle.wantEnd()
+	close(release)
+	busy.want("OK")
+	busy.wantEnd()
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+	if err := server.Close(context.Background()); err != nil {
+		t.Errorf("second close: %v", err)
+	}
+	if got := s.noted(); strings.Contains(got, "close") {
+		t.Errorf("told %q", got)
+	}
+	if _, err := net.Dial("tcp", server.Addr().String()); err == nil {
+		t.Error("still listening")
+	}
+}
+
+func TestCloseIsBounded(t *testing.T) {
+	server := serve(t, &sessions{}, tcpproto.Limits{}, nil)
+	c := identified(t, server)
+	c.send("FOO\n") // the server lingers until we close
+	ctx, cancel := context.WithTimeout(context.Background(), 0)
+	defer cancel()
+	if err := server.Close(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestOpenRefusesAPortInUse(t *testing.T) {
+	server := serve(t, &sessions{}, tcpproto.Limits{}, nil)
+	second := tcpproto.New(tcpproto.Config{Address: server.Addr().String()})
+	if err := second.Open(); !errors.Is(err, syscall.EADDRINUSE) {
+		t.Errorf("got %v", err)
+	}
+	if err := second.Close(context.Background()); err != nil {
+		t.Errorf("close: %v", err)
+	}
+}
+
+// lockedBuffer is written by connections and read by the test.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func TestBadClientsInTheLog(t *testing.T) {
+	var out lockedBuffer
+	log := slog.New(slog.NewTextHandler(&out, nil))
+	server := serve(t, &sessions{}, tcpproto.Limits{}, log)
+	const clients, perSecond = 50, 10
+	began := time.Now()
+	for range clients {
+		c := dial(t, server)
+		c.send("  V1PING\n\x1b[31m\t" + repeat(400) + "\n")
+		c.want("OK")
+		if _, err := c.frame(); err != nil {
+			t.Fatal(err)
+		}
+		c.wantEnd()
+	}
+	if got := server.Stats().Refused["E_INVALID"]; got != clients {
+		t.Errorf("%d counted", got)
+	}
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	most := perSecond*(1+int(time.Since(began).Seconds())) + perSecond
+	if len(lines) < perSecond || len(lines) > most {
+		t.Errorf("%d lines for %d bad clients", len(lines), clients)
+	}
+	for _, line := range lines {
+		if len(line) > 500 || strings.Contains(line, "\x1b") || strings.Contains(line, "PING") {
+			t.Errorf("bad line %q", line)
+		}
+	}
+}
