@@ -137,10 +137,8 @@ func (n *Node) openIdentity() error {
 	if n.raftLog, err = dir.OpenLog(store.LogConfig{OnFatal: n.fatal}); err != nil {
 		return err
 	}
-	if found {
-		if err := n.verify(id); err != nil {
-			return err
-		}
+	if err := n.verify(id); err != nil {
+		return err
 	}
 	if id, err = dir.NextEpoch(id, n.raftLog); err != nil {
 		return err

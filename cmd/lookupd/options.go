@@ -253,8 +253,10 @@ func (o *options) validate() error {
 	o.fillAddresses()
 	listeners := map[string]string{}
 	for _, l := range []struct{ name, value string }{
-		{"tcp-address", o.tcpAddress}, {"http-address", o.httpAddress},
-		{"peer-address", o.peerAddress}, {"gossip-address", o.gossipAddress},
+		{"tcp-address", o.tcpAddress},
+		{"http-address", o.httpAddress},
+		{"peer-address", o.peerAddress},
+		{"gossip-address", o.gossipAddress},
 	} {
 		_, port, err := splitAddress(l.value)
 		if err != nil {

@@ -1,0 +1,169 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lookupd/lookupd/store"
+)
+
+func loopbackOptions(t *testing.T, dataPath string) *options {
+	t.Helper()
+	o, _, err := parse([]string{
+		"-data-path", dataPath, "-node-name=solo", "-tcp-address=127.0.0.1:0", "-http-address=127.0.0.1:0",
+		"-peer-address=127.0.0.1:0", "-gossip-address=127.0.0.1:0", "-broadcast-address=127.0.0.1",
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+func startDaemon(t *testing.T, o *options) (*daemon, error) {
+	t.Helper()
+	d := newDaemon(o, slog.New(slog.DiscardHandler), func(err error) { t.Errorf("fatal: %v", err) })
+	return d, d.start()
+}
+
+func TestDaemonServesAndStops(t *testing.T) {
+	o := loopbackOptions(t, t.TempDir()+"/data")
+	for range 2 { // the second start finds what the first left
+		d, err := startDaemon(t, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		base := "http://" + d.http.Addr().String()
+		for path, want := range map[string]string{
+			"/ping": "OK", "/info": version, "/livez": "", "/v1/status": `"seen_by":"solo"`,
+			"/metrics": "raft_boltdb_", // the libraries report to our registry
+		} {
+			deadline := time.Now().Add(10 * time.Second)
+			for {
+				body, status := get(t, base+path)
+				if status == http.StatusOK && strings.Contains(body, want) {
+					break
+				}
+				if time.Now().After(deadline) {
+					t.Fatalf("%s: %d %.300s", path, status, body)
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+		}
+		began := time.Now()
+		if err := d.stop(); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took > stopWithin {
+			t.Errorf("stop took %s", took)
+		}
+		http.DefaultClient.CloseIdleConnections()
+	}
+}
+
+func get(t *testing.T, url string) (body string, status int) {
+	t.Helper()
+	answer, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	data, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data), answer.StatusCode
+}
+
+// What keeps a peer from starting is said in one sentence, and the port and
+// directory of a failed start are free again.
+func TestRefusedStarts(t *testing.T) {
+	path := t.TempDir() + "/data"
+	running, err := startDaemon(t, loopbackOptions(t, path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := running.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+
+	t.Run("second process on the directory", func(t *testing.T) {
+		_, err := startDaemon(t, loopbackOptions(t, path))
+		if !errors.Is(err, store.ErrLocked) || !strings.Contains(err.Error(), path) {
+			t.Fatal(err)
+		}
+	})
+	for flag, set := range map[string]func(*options, string){
+		"tcp-address":    func(o *options, a string) { o.tcpAddress = a },
+		"http-address":   func(o *options, a string) { o.httpAddress = a },
+		"peer-address":   func(o *options, a string) { o.peerAddress = a },
+		"gossip-address": func(o *options, a string) { o.gossipAddress = a },
+	} {
+		t.Run("port in use: "+flag, func(t *testing.T) {
+			taken, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer taken.Close()
+			o := loopbackOptions(t, t.TempDir()+"/data")
+			set(o, taken.Addr().String())
+			_, err = startDaemon(t, o)
+			if err == nil || !strings.Contains(err.Error(), taken.Addr().String()) {
+				t.Fatal(err)
+			}
+			again, err := startDaemon(t, loopbackOptions(t, o.dataPath))
+			if err != nil {
+				t.Fatalf("after the failed start: %v", err)
+			}
+			if err := again.stop(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	t.Run("directory is a file", func(t *testing.T) {
+		file := t.TempDir() + "/data"
+		if err := os.WriteFile(file, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := startDaemon(t, loopbackOptions(t, file)); err == nil || !strings.Contains(err.Error(), file) {
+			t.Fatal(err)
+		}
+	})
+	t.Run("log missing", func(t *testing.T) {
+		o := loopbackOptions(t, t.TempDir()+"/data")
+		d, err := startDaemon(t, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := d.stop(); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.RemoveAll(o.dataPath + "/raft"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := startDaemon(t, o); exitCode(err) != exitRefused {
+			t.Fatalf("exit code %d: %v", exitCode(err), err)
+		}
+	})
+}
+
+func TestLogLine(t *testing.T) {
+	var out bytes.Buffer
+	log := newLogger(&out, "[lookupd] ", slog.LevelInfo)
+	log.With("component", "raft").WithGroup("g").Warn("odd", "text", "a \"b\"\n", "n", 3, "err", errors.New("x"))
+	log.Debug("not this")
+	line := regexp.MustCompile(`^\[lookupd\] \d{4}/\d\d/\d\d \d\d:\d\d:\d\d\.\d{6} WARNING: odd component=raft g\.text="a \\"b\\"\\n" g\.n=3 g\.err=x\n$`)
+	if !line.Match(out.Bytes()) {
+		t.Error(out.String())
+	}
+}

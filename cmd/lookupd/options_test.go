@@ -1,0 +1,164 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func writeFile(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "lookupd.toml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestPrecedence(t *testing.T) {
+	file := writeFile(t, `
+tcp_address = "127.0.0.1:1"
+http_address = "127.0.0.1:2"
+data_path = "/from/file"
+inactive_producer_timeout = 1500
+tombstone_lifetime = "2s"
+join = ["a", "b:1"]
+insecure = true
+`)
+	o, _, err := parse(
+		[]string{"-config", file, "--tcp-address=127.0.0.1:3", "-join=x,y", "-join", "z"},
+		[]string{"LOOKUPD_HTTP_ADDRESS=127.0.0.1:4", "LOOKUPD_TCP_ADDRESS=127.0.0.1:5", "LOOKUPD_PORT_4161_TCP=tcp://10.0.0.1:4161", "LOOKUPD_SERVICE_HOST=10.0.0.1"},
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.tcpAddress != "127.0.0.1:3" || o.httpAddress != "127.0.0.1:4" || o.dataPath != "/from/file" {
+		t.Errorf("tcp %s http %s data %s", o.tcpAddress, o.httpAddress, o.dataPath)
+	}
+	if o.inactiveProducerTimeout != 1500*time.Millisecond || o.tombstoneLifetime != 2*time.Second {
+		t.Errorf("durations %s %s", o.inactiveProducerTimeout, o.tombstoneLifetime)
+	}
+	if !slices.Equal(o.join, []string{"x", "y", "z"}) {
+		t.Errorf("join %v", o.join)
+	}
+	if o.peerAddress != "0.0.0.0:4162" || o.gossipAddress != "0.0.0.0:4163" {
+		t.Errorf("peer %s gossip %s", o.peerAddress, o.gossipAddress)
+	}
+	for name, origin := range map[string]string{"tcp-address": "flag", "http-address": "environment LOOKUPD_HTTP_ADDRESS", "data-path": "file " + file} {
+		if o.origins[name] != origin {
+			t.Errorf("%s comes from %q", name, o.origins[name])
+		}
+	}
+}
+
+func TestAlonePeerListensOnLoopback(t *testing.T) {
+	o, _, err := parse(nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range []string{o.peerAddress, o.peerAdvertiseAddress} {
+		if a != "127.0.0.1:4162" {
+			t.Error(a)
+		}
+	}
+	if o.gossipAddress != "127.0.0.1:4163" {
+		t.Error(o.gossipAddress)
+	}
+}
+
+func TestAdvertiseDefaultsToTheBroadcastAddress(t *testing.T) {
+	o, _, err := parse([]string{"-bootstrap-expect=3", "-join=h1", "-insecure", "-broadcast-address=10.1.2.3", "-peer-address=:5000"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.peerAdvertiseAddress != "10.1.2.3:5000" || o.gossipAdvertiseAddress != "10.1.2.3:4163" {
+		t.Errorf("%s %s", o.peerAdvertiseAddress, o.gossipAdvertiseAddress)
+	}
+}
+
+// Each bad setting is refused before anything is opened, with the setting named.
+func TestBadSettings(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		args []string
+		file string
+		env  []string
+		want []string
+	}{
+		{name: "unknown flag", args: []string{"-tcp-adress=x"}, want: []string{"unknown flag -tcp-adress: did you mean -tcp-address?"}},
+		{name: "another daemon's flag", args: []string{"-data-dir=x"}, want: []string{"-data-dir: did you mean -data-path?"}},
+		{name: "and one more", args: []string{"--retry-join=x"}, want: []string{"did you mean -join?"}},
+		{name: "argument", args: []string{"serve"}, want: []string{`unexpected argument "serve"`}},
+		{name: "wrong type", args: []string{"-bootstrap-expect=many"}, want: []string{"bootstrap-expect", "many"}},
+		{name: "duration without unit", args: []string{"-tombstone-lifetime=45"}, want: []string{"tombstone-lifetime"}},
+		{name: "negative duration", args: []string{"-inactive-producer-timeout=-1s"}, want: []string{"-inactive-producer-timeout (flag)"}},
+		{name: "unknown key", file: "data_pth = 'x'", want: []string{`unknown key "data_pth": did you mean data_path?`}},
+		{name: "wrong type in the file", file: "insecure = 'perhaps'", want: []string{"insecure = perhaps"}},
+		{name: "table in the file", file: "[join]\na = 1", want: []string{"join"}},
+		{name: "not TOML", file: "data_path", want: []string{"-config"}},
+		{name: "file absent", args: []string{"-config=/does/not/exist"}, want: []string{"-config /does/not/exist"}},
+		{name: "wrong type in the environment", env: []string{"LOOKUPD_BOOTSTRAP_EXPECT=x"}, want: []string{"LOOKUPD_BOOTSTRAP_EXPECT"}},
+		{name: "not an address", args: []string{"-http-address=4161"}, want: []string{"-http-address (flag)"}},
+		{name: "not a port", args: []string{"-http-address=:99999"}, want: []string{`"99999" is not a port`}},
+		{name: "two listeners on one port", args: []string{"-http-address=0.0.0.0:4160"}, want: []string{"0.0.0.0:4160 is -tcp-address already"}},
+		{name: "off loopback without -insecure", args: []string{"-join=h1"}, want: []string{"-peer-address", "-gossip-address", "-insecure"}},
+		{name: "advertise nothing", args: []string{"-peer-advertise-address=0.0.0.0:4162"}, want: []string{"-peer-advertise-address"}},
+		{name: "level", args: []string{"-log-level=loud"}, want: []string{`"loud" is none of`}},
+		{name: "no quorum", args: []string{"-on-no-quorum=guess"}, want: []string{"-on-no-quorum"}},
+		{name: "founder that never votes", args: []string{"-non-voter"}, want: []string{"-non-voter"}},
+		{name: "admin networks", args: []string{"-admin-cidr=10.0.0.0"}, want: []string{"admin-cidr"}},
+		{name: "all faults at once", args: []string{"-log-level=loud", "-tombstone-lifetime=0s"}, want: []string{"-log-level", "-tombstone-lifetime"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			args := c.args
+			if c.file != "" {
+				args = append(args, "-config", writeFile(t, c.file))
+			}
+			var stdout, stderr bytes.Buffer
+			if code := run(args, c.env, &stdout, &stderr); code != exitConfig {
+				t.Errorf("exit code %d", code)
+			}
+			for _, want := range c.want {
+				if !strings.Contains(stderr.String(), want) {
+					t.Errorf("%q is not in: %s", want, stderr.String())
+				}
+			}
+		})
+	}
+}
+
+func TestPrintConfigIsAConfigFile(t *testing.T) {
+	var first bytes.Buffer
+	if code := run([]string{"-print-config", "-join=a,b", "-insecure"}, nil, &first, os.Stderr); code != exitStopped {
+		t.Fatalf("exit code %d", code)
+	}
+	if !strings.Contains(first.String(), `join = ["a", "b"] # flag`) {
+		t.Error(first.String())
+	}
+	var second bytes.Buffer
+	if code := run([]string{"-print-config", "-config", writeFile(t, first.String())}, nil, &second, os.Stderr); code != exitStopped {
+		t.Fatalf("exit code %d", code)
+	}
+	for i, line := range strings.Split(first.String(), "\n") {
+		value, _, _ := strings.Cut(line, " #")
+		if again, _, _ := strings.Cut(strings.Split(second.String(), "\n")[i], " #"); again != value {
+			t.Errorf("%q became %q", value, again)
+		}
+	}
+}
+
+func TestHelpNamesEveryFlag(t *testing.T) {
+	var out bytes.Buffer
+	if code := run([]string{"-help"}, nil, &out, os.Stderr); code != exitStopped {
+		t.Fatalf("exit code %d", code)
+	}
+	for _, name := range []string{"-tcp-address", "-data-path", "-join", "-bootstrap-expect", "-on-no-quorum"} {
+		if !strings.Contains(out.String(), "  "+name+" ") {
+			t.Errorf("%s is not in the help", name)
+		}
+	}
+}
