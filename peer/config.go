@@ -17,7 +17,7 @@ import (
 // Handler answers the calls of other peers. Its methods are called from many
 // goroutines at once, one per call, and never return nil. A context ends with
 // the caller's deadline, with the caller's connection and at Close; what a
-// method returns after that is dropped. From tells who calls.
+// method returns after that may be dropped. From tells who calls.
 type Handler interface {
 	Forward(context.Context, *peerpb.ForwardRequest) *peerpb.ForwardResponse
 	ReadIndex(context.Context, *peerpb.ReadIndexRequest) *peerpb.ReadIndexResponse
@@ -59,12 +59,19 @@ type Config struct {
 const MaxMessage = wire.MaxMessage
 
 func (c Config) validate() error {
-	for name, missing := range map[string]bool{
-		"Node": c.Node == "", "ClusterID": c.ClusterID == nil, "Address": c.Address == "",
-		"Resolve": c.Resolve == nil, "Handler": c.Handler == nil, "Logger": c.Logger == nil,
+	for _, field := range []struct {
+		name    string
+		missing bool
+	}{
+		{"Node", c.Node == ""},
+		{"ClusterID", c.ClusterID == nil},
+		{"Address", c.Address == ""},
+		{"Resolve", c.Resolve == nil},
+		{"Handler", c.Handler == nil},
+		{"Logger", c.Logger == nil},
 	} {
-		if missing {
-			return fmt.Errorf("peer: Config.%s is not set", name)
+		if field.missing {
+			return fmt.Errorf("peer: Config.%s is not set", field.name)
 		}
 	}
 	if len(c.Node) > maxIDLength {

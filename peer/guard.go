@@ -44,9 +44,11 @@ func (t *transport) guard() {
 }
 
 // decline answers a request with err. A snapshot is read to its end first: its
-// bytes would be taken for the next request.
+// bytes would be taken for the next request. One that says it has no end is not
+// from raft, and its sender harms nobody but itself.
 func (t *transport) decline(rpc raft.RPC, err error) {
-	if rpc.Reader == nil {
+	snapshot, ok := rpc.Command.(*raft.InstallSnapshotRequest)
+	if !ok || snapshot.Size > maxSnapshot {
 		rpc.Respond(nil, err)
 		return
 	}

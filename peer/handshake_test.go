@@ -140,9 +140,12 @@ func TestDialerChecksTheAnswer(t *testing.T) {
 			if !errors.Is(err, peer.ErrUnreachable) || !errors.Is(err, c.want) {
 				t.Fatalf("got %v, want %v", err, c.want)
 			}
-			if b.Refused() != 1 {
-				t.Fatalf("%d refused connections were counted", b.Refused())
-			}
+			eventually(t, func() error { // counted after the refusal was sent
+				if refused := b.Refused(); refused != 1 {
+					return fmt.Errorf("%d refused connections were counted", refused)
+				}
+				return nil
+			})
 		})
 	}
 }

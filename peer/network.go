@@ -112,8 +112,10 @@ func (n *Network) Close() error {
 	l, t := n.listener, n.transport
 	n.mu.Unlock()
 
-	n.cancel()
+	// Connections first: what a handler returns because its context ended must
+	// not reach a caller as an answer.
 	n.conns.closeAll()
+	n.cancel()
 	var errs []error
 	if l != nil {
 		errs = append(errs, l.Close(), t.Close())

@@ -1,0 +1,125 @@
+package wire_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"net/rpc"
+	"runtime"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/lookupd/lookupd/peer/internal/wire"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func pipe(t *testing.T) (*wire.ClientCodec, net.Conn) {
+	t.Helper()
+	here, there := net.Pipe()
+	c := wire.NewClientCodec(here)
+	t.Cleanup(func() {
+		_ = c.Close()
+		_ = there.Close()
+		c.Wait()
+	})
+	return c, there
+}
+
+func write(c *wire.ClientCodec, seq uint64, timeout time.Duration, body []byte) error {
+	return c.WriteRequest(&rpc.Request{Seq: seq}, &wire.Call{Method: 3, Timeout: timeout, Message: wrapperspb.Bytes(body)})
+}
+
+func TestFrame(t *testing.T) {
+	c, there := pipe(t)
+	if err := write(c, 1<<40, 1500*time.Microsecond, []byte("body")); err != nil {
+		t.Fatal(err)
+	}
+	seq, code, timeout, body, err := wire.ReadFrame(there)
+	if err != nil || seq != 1<<40 || code != 3 || timeout != 2*time.Millisecond || !bytes.Contains(body, []byte("body")) {
+		t.Fatalf("got %d, %d, %v, %q, %v", seq, code, timeout, body, err)
+	}
+}
+
+// TestPeerThatDoesNotRead: writing never blocks, and what waits is bounded.
+func TestPeerThatDoesNotRead(t *testing.T) {
+	c, _ := pipe(t)
+	body := make([]byte, wire.MaxMessage/2)
+	for sent := 0; ; sent += len(body) {
+		err := write(c, 1, 0, body)
+		if errors.Is(err, wire.ErrBacklog) {
+			return
+		}
+		if err != nil || sent > 2*wire.MaxBacklog {
+			t.Fatalf("%d bytes are queued, %v", sent, err)
+		}
+	}
+}
+
+func TestTooLargeIsNotSent(t *testing.T) {
+	c, there := pipe(t)
+	if err := write(c, 1, 0, make([]byte, wire.MaxMessage+1)); !errors.Is(err, wire.ErrTooLarge) {
+		t.Fatalf("got %v", err)
+	}
+	if err := write(c, 2, 0, nil); err != nil {
+		t.Fatal(err)
+	}
+	if seq, _, _, _, err := wire.ReadFrame(there); err != nil || seq != 2 {
+		t.Fatalf("got %d, %v", seq, err)
+	}
+}
+
+// TestUnreadableResponse: net/rpc stops to read then, so the stream must close.
+func TestUnreadableResponse(t *testing.T) {
+	c, there := pipe(t)
+	client := rpc.NewClientWithCodec(c)
+	call := client.Go(wire.ServiceMethod, &wire.Call{Message: wrapperspb.Bytes(nil)},
+		&wire.Reply{Message: &wrapperspb.BytesValue{}}, make(chan *rpc.Call, 1))
+	seq, _, _, _, err := wire.ReadFrame(there)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response := binary.BigEndian.AppendUint32(nil, 13+1)
+	response = append(binary.BigEndian.AppendUint64(response, seq), 0, 0, 0, 0, 0, 0xff)
+	if _, err := there.Write(response); err != nil {
+		t.Fatal(err)
+	}
+	if <-call.Done; call.Error == nil {
+		t.Fatal("no error")
+	}
+	<-c.Closed()
+}
+
+// TestMemoryGrowsWithBytesReceived: a length alone takes none.
+func TestMemoryGrowsWithBytesReceived(t *testing.T) {
+	head := binary.BigEndian.AppendUint32(nil, wire.MaxMessage+13)
+	head = append(head, make([]byte, 13+1000)...)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	const frames = 100
+	for range frames {
+		if _, _, _, _, err := wire.ReadFrame(bytes.NewReader(head)); !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Fatalf("got %v", err)
+		}
+	}
+	runtime.ReadMemStats(&after)
+	if each := (after.TotalAlloc - before.TotalAlloc) / frames; each > 128<<10 {
+		t.Fatalf("%d bytes for 1,000 received", each)
+	}
+}
+
+func FuzzReadFrame(f *testing.F) {
+	f.Add([]byte{0, 0, 0, 13, 0, 0, 0, 0, 0, 0, 0, 1, 3, 0, 0, 0, 9})
+	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 1, 3, 0, 0, 0, 9})
+	f.Fuzz(func(t *testing.T, sent []byte) {
+		_, _, _, body, err := wire.ReadFrame(bytes.NewReader(sent))
+		if err == nil && len(body) > len(sent)-17 {
+			t.Fatalf("%d bytes from %d", len(body), len(sent))
+		}
+	})
+}
