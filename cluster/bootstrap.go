@@ -239,11 +239,16 @@ func (n *Node) isGone(ctx context.Context, id registry.NodeID) error {
 	ctx, cancel := context.WithTimeout(ctx, askWithin)
 	defer cancel()
 	_, err := n.net.Status(ctx, id, &peerpb.StatusRequest{})
-	if errors.Is(err, peer.ErrUnreachable) {
-		return nil
+	if err != nil && !errors.Is(err, peer.ErrUnreachable) {
+		return fmt.Errorf("%s, of the same name, may be alive: %w", id, err)
+	}
+	for _, alive := range []error{peer.ErrHandshake, peer.ErrForeignCluster, peer.ErrOldEpoch, peer.ErrRemoved, peer.ErrNoCluster, peer.ErrProtocolVersion} {
+		if errors.Is(err, alive) {
+			return fmt.Errorf("%s, of the same name, may be alive: %w", id, err)
+		}
 	}
 	if err != nil {
-		return fmt.Errorf("%s, of the same name, may be alive: %w", id, err)
+		return nil
 	}
 	return fmt.Errorf("%s, of the same name, is alive: give one of the two another -node-name", id)
 }

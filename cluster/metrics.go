@@ -17,6 +17,7 @@ type Metrics struct {
 	roundSeconds   *prometheus.HistogramVec
 	roundReaders   *prometheus.HistogramVec
 	leaderChanges  prometheus.Counter
+	hashChecks     *prometheus.CounterVec
 }
 
 // NewMetrics makes a Node's metrics and registers them.
@@ -32,9 +33,10 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		roundSeconds:   prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "lookupd_read_index_round_duration_seconds", Help: "Duration of a round.", Buckets: seconds}, []string{"role"}),
 		roundReaders:   prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "lookupd_read_index_readers", Help: "Readers that shared a round.", Buckets: prometheus.ExponentialBuckets(1, 2, 11)}, []string{"role"}),
 		leaderChanges:  prometheus.NewCounter(prometheus.CounterOpts{Name: "lookupd_raft_leader_changes_total", Help: "Changes of leader that this peer saw."}),
+		hashChecks:     prometheus.NewCounterVec(prometheus.CounterOpts{Name: "lookupd_state_hash_checks_total", Help: "Comparisons of this peer's state with the others'."}, []string{"result"}),
 	}
 	reg.MustRegister(m.batchCommands, m.batchDuration, m.batchRetries, m.barriers, m.barrierSeconds,
-		m.rounds, m.roundSeconds, m.roundReaders, m.leaderChanges)
+		m.rounds, m.roundSeconds, m.roundReaders, m.leaderChanges, m.hashChecks)
 	return m
 }
 
@@ -51,6 +53,8 @@ func (m *Metrics) barrierDone(took time.Duration) {
 }
 
 func (m *Metrics) barrierFailed() { m.barriers.WithLabelValues("no_quorum").Inc() }
+
+func (m *Metrics) hashesCompared(result string) { m.hashChecks.WithLabelValues(result).Inc() }
 
 func (m *Metrics) leaderChanged() { m.leaderChanges.Inc() }
 

@@ -183,7 +183,7 @@ func (n *Node) openNetwork() error {
 	n.net = peer.New(peer.Config{
 		Node: n.id, Epoch: n.epoch, ClusterID: n.ClusterID,
 		Address: n.cfg.PeerAddress, Advertise: n.cfg.PeerAdvertise,
-		Resolve: n.resolve, Term: n.term, Handler: handler{n}, Logger: n.log.With("component", "peer"),
+		Resolve: n.resolve, Term: n.term, Handler: handler{n}, Logger: n.log.With("component", "peer"), RaftLogger: n.raftLogger(),
 	})
 	if err := n.net.Open(); err != nil {
 		return fmt.Errorf("peer address %s: %w", n.cfg.PeerAddress, err)
@@ -214,6 +214,7 @@ func (n *Node) startLoops() {
 	n.loops.Go(func() { n.gossip.rejoin(n.ctx, n.seeds) })
 	n.loops.Go(func() { n.followAddresses(n.ctx) })
 	n.loops.Go(func() { n.form(n.ctx) })
+	n.loops.Go(func() { n.compareHashes(n.ctx) })
 }
 
 // Close stops in order, within 4 s or so; it closes no session. It is safe to

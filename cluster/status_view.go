@@ -57,6 +57,9 @@ func (n *Node) ownStatus() *peerpb.StatusResponse {
 		CommitIndex: r.CommitIndex, AppliedIndex: r.AppliedIndex, UptimeMs: uint64(time.Since(n.started).Milliseconds()),
 		LastContactMs: max(r.LastContact.Milliseconds(), -1),
 	}
+	for _, m := range n.fsm.HashMarks() {
+		s.HashMarks = append(s.HashMarks, &peerpb.HashMark{Index: m.Index, Hash: m.Hash})
+	}
 	if n.cfg.Sessions != nil {
 		s.Sessions = uint64(n.cfg.Sessions())
 	}

@@ -35,6 +35,7 @@ type FSM struct {
 	applied       applied
 	configuration atomic.Uint64 // index of the last raft configuration applied
 	feed          Feed
+	marks         marks
 	retired       sync.WaitGroup // states that Restore replaced and that have readers still
 
 	// Raft's FSM goroutine alone.
