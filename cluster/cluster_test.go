@@ -30,7 +30,7 @@ func startPeer(t testing.TB, name string, change func(*cluster.Config)) *testPee
 	p := &testPeer{t: t, path: t.TempDir() + "/" + name, cfg: cluster.Config{
 		Name: name, Version: "0.0.0-test",
 		PeerAddress: "127.0.0.1:0", GossipAddress: "127.0.0.1:0",
-		TombstoneLifetime: time.Hour, RaftTimeScale: raftTimeScale,
+		TombstoneLifetime: time.Hour, InactiveTimeout: time.Hour, RaftTimeScale: raftTimeScale,
 		Logger: testLogger(t, name),
 	}}
 	p.cfg.OnFatal = func(err error) { t.Errorf("%s: fatal: %v", name, err) }
@@ -76,7 +76,7 @@ func (p *testPeer) stop() {
 }
 
 // startCluster starts peers that form one cluster, and waits until all are ready.
-func startCluster(t testing.TB, size int) []*testPeer {
+func startCluster(t testing.TB, size int, change ...func(*cluster.Config)) []*testPeer {
 	t.Helper()
 	var peers []*testPeer
 	for i := range size {
@@ -84,6 +84,9 @@ func startCluster(t testing.TB, size int) []*testPeer {
 			c.BootstrapExpect = size
 			if i > 0 {
 				c.Join = []string{peers[0].GossipAddr()}
+			}
+			for _, f := range change {
+				f(c)
 			}
 		}))
 	}

@@ -39,6 +39,7 @@ func (n *Node) openOffice(ctx context.Context) *office {
 	o := &office{cancel: cancel}
 	o.duties.Go(func() { n.proposeNoop(ctx) })
 	o.duties.Go(func() { n.endTombstones(ctx) })
+	o.duties.Go(func() { n.endOrphans(ctx) })
 	o.duties.Go(func() {
 		pilot := n.newAutopilot()
 		pilot.Start(ctx)

@@ -55,9 +55,14 @@ func (n *Node) applyBatch(ctx context.Context, data []byte) (fsm.BatchResult, er
 // sent on.
 func (h handler) Forward(ctx context.Context, req *peerpb.ForwardRequest) *peerpb.ForwardResponse {
 	n := h.node
-	result, err := n.applyBatch(ctx, req.Batch)
 	leader, _ := n.leader.current()
 	answer := &peerpb.ForwardResponse{Code: peerpb.Code_CODE_OK, LeaderId: string(leader)}
+	if err := checkForwarded(req.Batch, peer.From(ctx)); err != nil {
+		n.log.Warn("forwarded batch refused", "from", peer.From(ctx), "err", err)
+		answer.Code = peerpb.Code_CODE_REFUSED
+		return answer
+	}
+	result, err := n.applyBatch(ctx, req.Batch)
 	switch {
 	case err == nil:
 		answer.Index, answer.Stale = result.Index, result.Stale
@@ -72,6 +77,19 @@ func (h handler) Forward(ctx context.Context, req *peerpb.ForwardRequest) *peerp
 		answer.Code = peerpb.Code_CODE_UNAVAILABLE
 	}
 	return answer
+}
+
+// checkForwarded keeps out of the log what would stop every peer, and what a
+// peer sends in another's name.
+func checkForwarded(data []byte, from registry.NodeID) error {
+	batch, err := fsm.DecodeBatch(data)
+	if err != nil {
+		return err
+	}
+	if batch.Origin != from {
+		return fmt.Errorf("origin %q is not the sender", batch.Origin)
+	}
+	return nil
 }
 
 func batchResult(answer *peerpb.ForwardResponse) fsm.BatchResult {

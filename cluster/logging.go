@@ -2,10 +2,13 @@ package cluster
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log"
 	"log/slog"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 )
@@ -17,7 +20,7 @@ import (
 // raftLogger returns an hclog logger that writes to log.
 func raftLogger(log *slog.Logger) hclog.Logger {
 	l := hclog.NewInterceptLogger(&hclog.LoggerOptions{Name: "raft", Output: io.Discard, Level: hclog.Debug})
-	l.RegisterSink(sink{log})
+	l.RegisterSink(newSink(log))
 	return l
 }
 
@@ -32,20 +35,54 @@ var routine = map[string]bool{
 	"Election timeout reached, restarting election": true,
 }
 
-type sink struct{ log *slog.Logger }
+// repeatAfter is how often one warning about one peer is worth a line: while a
+// peer is down raft repeats it several times a second.
+const repeatAfter = time.Minute
+
+// sink passes raft's lines on.
+type sink struct {
+	log *slog.Logger
+
+	mu   sync.Mutex
+	said map[string]time.Time // warnings, by text and peer
+}
+
+func newSink(log *slog.Logger) *sink {
+	return &sink{log: log, said: map[string]time.Time{}}
+}
 
 // Accept implements hclog.SinkAdapter.
-func (s sink) Accept(_ string, level hclog.Level, msg string, args ...any) {
+func (s *sink) Accept(_ string, level hclog.Level, msg string, args ...any) {
 	to := slog.LevelDebug
 	switch level {
 	case hclog.Warn:
-		if to = slog.LevelWarn; routine[msg] {
-			to = slog.LevelDebug
-		}
+		to = slog.LevelWarn
 	case hclog.Error:
 		to = slog.LevelError
 	}
+	if to > slog.LevelDebug && (routine[msg] || s.repeated(msg, args)) {
+		to = slog.LevelDebug
+	}
 	s.log.Log(context.Background(), to, msg, args...)
+}
+
+func (s *sink) repeated(msg string, args []any) bool {
+	key := msg
+	for i := 0; i+1 < len(args); i += 2 {
+		if args[i] == "peer" || args[i] == "server-id" {
+			key += fmt.Sprint(" ", args[i+1])
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if time.Since(s.said[key]) < repeatAfter {
+		return true
+	}
+	if len(s.said) > 256 {
+		clear(s.said)
+	}
+	s.said[key] = time.Now()
+	return false
 }
 
 type lineWriter struct{ log *slog.Logger }

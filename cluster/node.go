@@ -32,8 +32,13 @@ type Config struct {
 	NonVoter                       bool
 
 	TombstoneLifetime time.Duration
-	Version           string
-	Logger            *slog.Logger
+	// InactiveTimeout is how long the sessions of a lost peer stay.
+	InactiveTimeout time.Duration
+	// ReturnGrace is how long sessions of a peer's earlier starts stay after its
+	// return; 0 means 45 s.
+	ReturnGrace time.Duration
+	Version     string
+	Logger      *slog.Logger
 	// Sessions, if set, returns how many V1 sessions this peer holds.
 	Sessions func() int
 	// OnFatal is told why this peer must not go on; it ends the process.
@@ -79,6 +84,7 @@ type Node struct {
 
 	barrierBegan atomicTime // of the latest completed read barrier
 	waiting      atomic.Pointer[string]
+	orphans      atomic.Pointer[[]OrphanGroup] // while this peer leads
 
 	ctx    context.Context // ends when Close begins
 	cancel context.CancelFunc
@@ -90,6 +96,9 @@ type Node struct {
 func New(cfg Config) *Node {
 	if cfg.RaftTimeScale == 0 {
 		cfg.RaftTimeScale = 1
+	}
+	if cfg.ReturnGrace == 0 {
+		cfg.ReturnGrace = returnGrace
 	}
 	if cfg.Metrics == nil {
 		cfg.Metrics = NewMetrics(prometheus.NewRegistry())

@@ -142,6 +142,8 @@ func (n *Node) sendBatch(ctx context.Context, data []byte) (fsm.BatchResult, err
 		return batchResult(answer), nil
 	case peerpb.Code_CODE_NOT_LEADER:
 		return fsm.BatchResult{}, fmt.Errorf("%w: %s does not lead", errNotLogged, leader)
+	case peerpb.Code_CODE_REFUSED: // by an older version, or a bug; its log says why
+		return fsm.BatchResult{}, fmt.Errorf("%w: %s refuses the batch", errNotLogged, leader)
 	default:
 		return fsm.BatchResult{}, fmt.Errorf("forward to %s: %v", leader, answer.Code)
 	}

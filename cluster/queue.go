@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
+	"github.com/lookupd/lookupd/fsm"
 	"github.com/lookupd/lookupd/registry"
 )
 
@@ -63,6 +64,11 @@ func newQueue() *queue {
 func (q *queue) add(ctx context.Context, commands []registry.Command) (*Proposal, error) {
 	if len(commands) == 0 || len(commands) > MaxProposalCommands {
 		return nil, fmt.Errorf("a proposal holds 1 to %d commands, not %d", MaxProposalCommands, len(commands))
+	}
+	for _, c := range commands {
+		if err := fsm.Validate(c); err != nil {
+			return nil, err // alone, not with the batch that others share
+		}
 	}
 	if err := q.room.Acquire(ctx, int64(len(commands))); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrOverloaded, err)
@@ -163,6 +169,8 @@ func commandSize(c registry.Command) int {
 		return overhead + len(p.RemoteAddress) + len(p.Hostname) + len(p.BroadcastAddress) +
 			len(p.Version) + len(p.TopologyZone) + len(p.TopologyRegion)
 	case registry.CloseSession:
+		return overhead + len(c.Producer)
+	case registry.EndOrphan:
 		return overhead + len(c.Producer)
 	case registry.SuspendSession:
 		return overhead + len(c.Producer)

@@ -57,6 +57,11 @@ func (n *Node) ownStatus() *peerpb.StatusResponse {
 		CommitIndex: r.CommitIndex, AppliedIndex: r.AppliedIndex, UptimeMs: uint64(time.Since(n.started).Milliseconds()),
 		LastContactMs: max(r.LastContact.Milliseconds(), -1),
 	}
+	if groups := n.orphans.Load(); groups != nil {
+		for _, g := range *groups {
+			s.Orphans = append(s.Orphans, &peerpb.OrphanGroup{NodeId: string(g.Peer), Epoch: g.Epoch, EndsInMs: uint64(g.EndsIn.Milliseconds())})
+		}
+	}
 	for _, m := range n.fsm.HashMarks() {
 		s.HashMarks = append(s.HashMarks, &peerpb.HashMark{Index: m.Index, Hash: m.Hash})
 	}

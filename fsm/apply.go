@@ -71,6 +71,7 @@ func (f *FSM) apply(logs []*raft.Log, responses []any) ([]any, error) {
 func (f *FSM) transact(entries []entry) (responses []any, err error) {
 	var (
 		changes                    []registry.Change
+		marked                     []HashMark
 		index, term, configuration uint64
 	)
 	err = f.state.Load().Update(func(c *store.Change) error {
@@ -78,6 +79,10 @@ func (f *FSM) transact(entries []entry) (responses []any, err error) {
 			responses = append(responses, applyEntry(c, e))
 			if events := c.TakeEvents(); len(events) > 0 {
 				changes = append(changes, registry.Change{Index: e.Index, Events: events})
+			}
+			// A skipped entry is not where the state is.
+			if at, _ := c.Applied(); at == e.Index && at%markEvery == 0 {
+				marked = append(marked, HashMark{Index: at, Hash: c.Hash()})
 			}
 		}
 		index, term = c.Applied()
@@ -89,6 +94,7 @@ func (f *FSM) transact(entries []entry) (responses []any, err error) {
 	}
 	// The feed first, so that who waited for the index finds its changes there.
 	f.configuration.Store(configuration)
+	f.marks.add(marked)
 	f.feed.publish(changes)
 	f.applied.publish(index, term)
 	return responses, nil
@@ -131,8 +137,8 @@ func applyBatch(c *store.Change, index uint64, b Batch) BatchResult {
 	return BatchResult{Index: index, Results: results}
 }
 
-// applyCommand applies one command. What a producer declares is its own peer's
-// to say; a leader may end or suspend any session, and tombstones.
+// applyCommand applies one command. A session is its own peer's to change; only
+// a leader may end another's, in the term in which it decided to.
 func applyCommand(c *store.Change, origin registry.NodeID, command registry.Command) registry.Result {
 	switch m := command.(type) {
 	case registry.OpenSession:
@@ -156,8 +162,19 @@ func applyCommand(c *store.Change, origin registry.NodeID, command registry.Comm
 		}
 		return c.Unregister(m.Session, m.Producer, m.Topic, m.Channel)
 	case registry.CloseSession:
+		if m.Session.Node != origin {
+			return registry.ResultForeignSession
+		}
+		return c.CloseSession(m.Session, m.Producer)
+	case registry.EndOrphan:
+		if _, term := c.Applied(); m.Term != term {
+			return registry.ResultTermEnded
+		}
 		return c.CloseSession(m.Session, m.Producer)
 	case registry.SuspendSession:
+		if m.Session.Node != origin {
+			return registry.ResultForeignSession
+		}
 		return c.SuspendSession(m.Session, m.Producer)
 	case registry.CreateTopic:
 		return c.CreateTopic(m.Topic)

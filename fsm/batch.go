@@ -13,7 +13,7 @@ import (
 )
 
 // CommandFormat is the highest command kind that this binary knows.
-const CommandFormat = 13
+const CommandFormat = 14
 
 // Errors of EncodeBatch and DecodeBatch.
 var (
@@ -111,8 +111,8 @@ func (b Batch) validate() error {
 		if _, noop := command.(registry.Noop); !noop && b.Origin == "" {
 			return fmt.Errorf("%w: command %d: no origin", ErrBadBatch, i+1)
 		}
-		if err := validate(command); err != nil {
-			return fmt.Errorf("%w: command %d: %w", ErrBadBatch, i+1, err)
+		if err := Validate(command); err != nil {
+			return fmt.Errorf("command %d: %w", i+1, err)
 		}
 	}
 	return nil
@@ -128,6 +128,14 @@ var (
 // maxProducer is far above what registry.ProducerInfo.Validate allows.
 const maxProducer = 1024
 
+// Validate returns ErrBadBatch if no batch can hold the command.
+func Validate(command registry.Command) error {
+	if err := validate(command); err != nil {
+		return fmt.Errorf("%w: %w", ErrBadBatch, err)
+	}
+	return nil
+}
+
 func validate(command registry.Command) error {
 	switch c := command.(type) {
 	case registry.OpenSession:
@@ -136,6 +144,8 @@ func validate(command registry.Command) error {
 		}
 		return validateSession(c.Session, c.Producer.ID())
 	case registry.CloseSession:
+		return validateSession(c.Session, c.Producer)
+	case registry.EndOrphan:
 		return validateSession(c.Session, c.Producer)
 	case registry.SuspendSession:
 		return validateSession(c.Session, c.Producer)

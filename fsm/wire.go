@@ -18,6 +18,8 @@ func toWire(command registry.Command) *fsmpb.Command {
 		}}
 	case registry.CloseSession:
 		w.Kind = &fsmpb.Command_CloseSession{CloseSession: sessionToWire(c.Session, c.Producer)}
+	case registry.EndOrphan:
+		w.Kind = &fsmpb.Command_EndOrphan{EndOrphan: &fsmpb.EndOrphan{Session: sessionToWire(c.Session, c.Producer), Term: c.Term}}
 	case registry.SuspendSession:
 		w.Kind = &fsmpb.Command_SuspendSession{SuspendSession: sessionToWire(c.Session, c.Producer)}
 	case registry.ResumeSession:
@@ -62,6 +64,12 @@ func fromWire(w *fsmpb.Command) (registry.Command, error) {
 	case *fsmpb.Command_CloseSession:
 		id, p, err := sessionFromWire(kind.CloseSession)
 		return registry.CloseSession{Session: id, Producer: p}, err
+	case *fsmpb.Command_EndOrphan:
+		id, p, err := sessionFromWire(kind.EndOrphan.GetSession())
+		if err == nil {
+			err = knownAll(kind.EndOrphan)
+		}
+		return registry.EndOrphan{Session: id, Producer: p, Term: kind.EndOrphan.GetTerm()}, err
 	case *fsmpb.Command_SuspendSession:
 		id, p, err := sessionFromWire(kind.SuspendSession)
 		return registry.SuspendSession{Session: id, Producer: p}, err

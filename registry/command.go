@@ -20,6 +20,14 @@ type (
 		Session  SessionID
 		Producer ProducerID
 	}
+	// EndOrphan is the leader's CloseSession for a session whose peer is lost. It
+	// is refused unless it is applied in Term, in which the leader decided it: a
+	// later leader counts anew.
+	EndOrphan struct {
+		Session  SessionID
+		Producer ProducerID
+		Term     uint64
+	}
 	// SuspendSession marks Session as silent: it no longer shows its producer.
 	SuspendSession struct {
 		Session  SessionID
@@ -69,6 +77,7 @@ type (
 
 func (OpenSession) isCommand()    {}
 func (CloseSession) isCommand()   {}
+func (EndOrphan) isCommand()      {}
 func (SuspendSession) isCommand() {}
 func (ResumeSession) isCommand()  {}
 func (Register) isCommand()       {}
@@ -89,6 +98,8 @@ var (
 	ErrChannelNotFound = errors.New("channel not found")
 	// ErrForeignSession: a peer sent a command for another peer's session.
 	ErrForeignSession = errors.New("session belongs to another peer")
+	// ErrTermEnded: a leader's command was applied after its term.
+	ErrTermEnded = errors.New("the leader that decided this leads no more")
 )
 
 // Result is a command's outcome, a number so that it crosses wires and is
@@ -102,6 +113,7 @@ const (
 	ResultSessionNotOpen  Result = 2
 	ResultChannelNotFound Result = 3
 	ResultForeignSession  Result = 4
+	ResultTermEnded       Result = 5
 )
 
 // Err returns the refusal that r means, or nil.
@@ -115,6 +127,8 @@ func (r Result) Err() error {
 		return ErrChannelNotFound
 	case ResultForeignSession:
 		return ErrForeignSession
+	case ResultTermEnded:
+		return ErrTermEnded
 	}
 	return errors.New("unknown result of a newer version")
 }

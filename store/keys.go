@@ -115,8 +115,10 @@ func offerKey(p registry.ProducerID, topic, channel string) []byte {
 }
 
 // Prefixes in byproducer: all that a producer offers, its topics, its channels of one topic.
-func offersPrefix(p registry.ProducerID) []byte      { return joinKey(string(p), 0, "") }
+func offersPrefix(p registry.ProducerID) []byte { return joinKey(string(p), 0, "") }
+
 func topicOffersPrefix(p registry.ProducerID) []byte { return joinKey(string(p), offeredTopicTag, "") }
+
 func channelOffersPrefix(p registry.ProducerID, topic string) []byte {
 	return append(joinKey(string(p), offeredChannelTag, topic), 0)
 }

@@ -238,6 +238,15 @@ func (v *View) registration(topic, channel string, p registry.ProducerID, row []
 	return r
 }
 
+// SessionPeers returns every peer that ever opened a session, sorted.
+func (v *View) SessionPeers() []registry.NodeID {
+	peers := []registry.NodeID{}
+	for key := range v.rows(peersTable, []byte{numberTag}) {
+		peers = append(peers, registry.NodeID(key))
+	}
+	return peers
+}
+
 // Tombstones returns the tombstones that have not ended, by topic and producer.
 func (v *View) Tombstones() []TopicTombstone {
 	all := []TopicTombstone{}

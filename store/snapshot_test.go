@@ -95,7 +95,9 @@ func TestSnapshotStaysAsItWas(t *testing.T) {
 func TestDamagedStateIsRefused(t *testing.T) {
 	for name, damage := range map[string]func(*testing.T, string){
 		"empty": func(t *testing.T, path string) { rewrite(t, path, func([]byte) []byte { return nil }) },
-		"text":  func(t *testing.T, path string) { rewrite(t, path, func([]byte) []byte { return []byte("not a state") }) },
+		"text": func(t *testing.T, path string) {
+			rewrite(t, path, func([]byte) []byte { return []byte("not a state") })
+		},
 		"no meta pages": func(t *testing.T, path string) {
 			rewrite(t, path, func(b []byte) []byte { return append(make([]byte, 2*os.Getpagesize()), b[2*os.Getpagesize():]...) })
 		},

@@ -60,7 +60,7 @@ func (d *daemon) start() (err error) {
 		PeerAddress: d.o.peerAddress, PeerAdvertise: d.o.peerAdvertiseAddress,
 		GossipAddress: d.o.gossipAddress, GossipAdvertise: d.o.gossipAdvertiseAddress,
 		Join: d.o.join, BootstrapExpect: d.o.bootstrapExpect, NonVoter: d.o.nonVoter,
-		TombstoneLifetime: d.o.tombstoneLifetime, Version: version, Logger: d.log,
+		TombstoneLifetime: d.o.tombstoneLifetime, InactiveTimeout: d.o.inactiveProducerTimeout, Version: version, Logger: d.log,
 		Sessions: d.countSessions, OnFatal: d.onFatal, Metrics: cluster.NewMetrics(reg),
 	})
 	if err = d.node.Open(); err != nil {

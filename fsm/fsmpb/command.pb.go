@@ -113,6 +113,7 @@ type Command struct {
 	//	*Command_Tombstone
 	//	*Command_EndTombstone
 	//	*Command_Noop
+	//	*Command_EndOrphan
 	Kind          isCommand_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -272,6 +273,15 @@ func (x *Command) GetNoop() *Noop {
 	return nil
 }
 
+func (x *Command) GetEndOrphan() *EndOrphan {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_EndOrphan); ok {
+			return x.EndOrphan
+		}
+	}
+	return nil
+}
+
 type isCommand_Kind interface {
 	isCommand_Kind()
 }
@@ -328,6 +338,10 @@ type Command_Noop struct {
 	Noop *Noop `protobuf:"bytes,13,opt,name=noop,proto3,oneof"`
 }
 
+type Command_EndOrphan struct {
+	EndOrphan *EndOrphan `protobuf:"bytes,14,opt,name=end_orphan,json=endOrphan,proto3,oneof"`
+}
+
 func (*Command_OpenSession) isCommand_Kind() {}
 
 func (*Command_CloseSession) isCommand_Kind() {}
@@ -353,6 +367,8 @@ func (*Command_Tombstone) isCommand_Kind() {}
 func (*Command_EndTombstone) isCommand_Kind() {}
 
 func (*Command_Noop) isCommand_Kind() {}
+
+func (*Command_EndOrphan) isCommand_Kind() {}
 
 // Session is a session and the producer that it belongs to.
 type Session struct {
@@ -423,6 +439,58 @@ func (x *Session) GetProducer() string {
 	return ""
 }
 
+type EndOrphan struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Session       *Session               `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	Term          uint64                 `protobuf:"varint,2,opt,name=term,proto3" json:"term,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EndOrphan) Reset() {
+	*x = EndOrphan{}
+	mi := &file_command_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EndOrphan) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EndOrphan) ProtoMessage() {}
+
+func (x *EndOrphan) ProtoReflect() protoreflect.Message {
+	mi := &file_command_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EndOrphan.ProtoReflect.Descriptor instead.
+func (*EndOrphan) Descriptor() ([]byte, []int) {
+	return file_command_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *EndOrphan) GetSession() *Session {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+func (x *EndOrphan) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
 type Producer struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
 	RemoteAddress    string                 `protobuf:"bytes,1,opt,name=remote_address,json=remoteAddress,proto3" json:"remote_address,omitempty"`
@@ -439,7 +507,7 @@ type Producer struct {
 
 func (x *Producer) Reset() {
 	*x = Producer{}
-	mi := &file_command_proto_msgTypes[3]
+	mi := &file_command_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -451,7 +519,7 @@ func (x *Producer) String() string {
 func (*Producer) ProtoMessage() {}
 
 func (x *Producer) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[3]
+	mi := &file_command_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -464,7 +532,7 @@ func (x *Producer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Producer.ProtoReflect.Descriptor instead.
 func (*Producer) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{3}
+	return file_command_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Producer) GetRemoteAddress() string {
@@ -533,7 +601,7 @@ type OpenSession struct {
 
 func (x *OpenSession) Reset() {
 	*x = OpenSession{}
-	mi := &file_command_proto_msgTypes[4]
+	mi := &file_command_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -545,7 +613,7 @@ func (x *OpenSession) String() string {
 func (*OpenSession) ProtoMessage() {}
 
 func (x *OpenSession) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[4]
+	mi := &file_command_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -558,7 +626,7 @@ func (x *OpenSession) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenSession.ProtoReflect.Descriptor instead.
 func (*OpenSession) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{4}
+	return file_command_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *OpenSession) GetSession() *Session {
@@ -587,7 +655,7 @@ type Declaration struct {
 
 func (x *Declaration) Reset() {
 	*x = Declaration{}
-	mi := &file_command_proto_msgTypes[5]
+	mi := &file_command_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -599,7 +667,7 @@ func (x *Declaration) String() string {
 func (*Declaration) ProtoMessage() {}
 
 func (x *Declaration) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[5]
+	mi := &file_command_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -612,7 +680,7 @@ func (x *Declaration) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Declaration.ProtoReflect.Descriptor instead.
 func (*Declaration) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{5}
+	return file_command_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Declaration) GetSession() *Session {
@@ -646,7 +714,7 @@ type Name struct {
 
 func (x *Name) Reset() {
 	*x = Name{}
-	mi := &file_command_proto_msgTypes[6]
+	mi := &file_command_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -658,7 +726,7 @@ func (x *Name) String() string {
 func (*Name) ProtoMessage() {}
 
 func (x *Name) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[6]
+	mi := &file_command_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -671,7 +739,7 @@ func (x *Name) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Name.ProtoReflect.Descriptor instead.
 func (*Name) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{6}
+	return file_command_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Name) GetTopic() string {
@@ -698,7 +766,7 @@ type Tombstone struct {
 
 func (x *Tombstone) Reset() {
 	*x = Tombstone{}
-	mi := &file_command_proto_msgTypes[7]
+	mi := &file_command_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -710,7 +778,7 @@ func (x *Tombstone) String() string {
 func (*Tombstone) ProtoMessage() {}
 
 func (x *Tombstone) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[7]
+	mi := &file_command_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -723,7 +791,7 @@ func (x *Tombstone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tombstone.ProtoReflect.Descriptor instead.
 func (*Tombstone) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{7}
+	return file_command_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Tombstone) GetTopic() string {
@@ -751,7 +819,7 @@ type EndTombstone struct {
 
 func (x *EndTombstone) Reset() {
 	*x = EndTombstone{}
-	mi := &file_command_proto_msgTypes[8]
+	mi := &file_command_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -763,7 +831,7 @@ func (x *EndTombstone) String() string {
 func (*EndTombstone) ProtoMessage() {}
 
 func (x *EndTombstone) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[8]
+	mi := &file_command_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -776,7 +844,7 @@ func (x *EndTombstone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndTombstone.ProtoReflect.Descriptor instead.
 func (*EndTombstone) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{8}
+	return file_command_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *EndTombstone) GetTopic() string {
@@ -808,7 +876,7 @@ type Noop struct {
 
 func (x *Noop) Reset() {
 	*x = Noop{}
-	mi := &file_command_proto_msgTypes[9]
+	mi := &file_command_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -820,7 +888,7 @@ func (x *Noop) String() string {
 func (*Noop) ProtoMessage() {}
 
 func (x *Noop) ProtoReflect() protoreflect.Message {
-	mi := &file_command_proto_msgTypes[9]
+	mi := &file_command_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -833,7 +901,7 @@ func (x *Noop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Noop.ProtoReflect.Descriptor instead.
 func (*Noop) Descriptor() ([]byte, []int) {
-	return file_command_proto_rawDescGZIP(), []int{9}
+	return file_command_proto_rawDescGZIP(), []int{10}
 }
 
 var File_command_proto protoreflect.FileDescriptor
@@ -845,7 +913,7 @@ const file_command_proto_rawDesc = "" +
 	"\x06origin\x18\x01 \x01(\tR\x06origin\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x16\n" +
 	"\x06number\x18\x03 \x01(\x04R\x06number\x123\n" +
-	"\bcommands\x18\x04 \x03(\v2\x17.lookupd.fsm.v1.CommandR\bcommands\"\xb3\x06\n" +
+	"\bcommands\x18\x04 \x03(\v2\x17.lookupd.fsm.v1.CommandR\bcommands\"\xef\x06\n" +
 	"\aCommand\x12@\n" +
 	"\fopen_session\x18\x01 \x01(\v2\x1b.lookupd.fsm.v1.OpenSessionH\x00R\vopenSession\x12>\n" +
 	"\rclose_session\x18\x02 \x01(\v2\x17.lookupd.fsm.v1.SessionH\x00R\fcloseSession\x12B\n" +
@@ -862,13 +930,18 @@ const file_command_proto_rawDesc = "" +
 	" \x01(\v2\x14.lookupd.fsm.v1.NameH\x00R\rdeleteChannel\x129\n" +
 	"\ttombstone\x18\v \x01(\v2\x19.lookupd.fsm.v1.TombstoneH\x00R\ttombstone\x12C\n" +
 	"\rend_tombstone\x18\f \x01(\v2\x1c.lookupd.fsm.v1.EndTombstoneH\x00R\fendTombstone\x12*\n" +
-	"\x04noop\x18\r \x01(\v2\x14.lookupd.fsm.v1.NoopH\x00R\x04noopB\x06\n" +
+	"\x04noop\x18\r \x01(\v2\x14.lookupd.fsm.v1.NoopH\x00R\x04noop\x12:\n" +
+	"\n" +
+	"end_orphan\x18\x0e \x01(\v2\x19.lookupd.fsm.v1.EndOrphanH\x00R\tendOrphanB\x06\n" +
 	"\x04kind\"a\n" +
 	"\aSession\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x10\n" +
 	"\x03seq\x18\x03 \x01(\x04R\x03seq\x12\x1a\n" +
-	"\bproducer\x18\x04 \x01(\tR\bproducer\"\x9a\x02\n" +
+	"\bproducer\x18\x04 \x01(\tR\bproducer\"R\n" +
+	"\tEndOrphan\x121\n" +
+	"\asession\x18\x01 \x01(\v2\x17.lookupd.fsm.v1.SessionR\asession\x12\x12\n" +
+	"\x04term\x18\x02 \x01(\x04R\x04term\"\x9a\x02\n" +
 	"\bProducer\x12%\n" +
 	"\x0eremote_address\x18\x01 \x01(\tR\rremoteAddress\x12\x1a\n" +
 	"\bhostname\x18\x02 \x01(\tR\bhostname\x12+\n" +
@@ -909,42 +982,45 @@ func file_command_proto_rawDescGZIP() []byte {
 	return file_command_proto_rawDescData
 }
 
-var file_command_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_command_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_command_proto_goTypes = []any{
 	(*Batch)(nil),        // 0: lookupd.fsm.v1.Batch
 	(*Command)(nil),      // 1: lookupd.fsm.v1.Command
 	(*Session)(nil),      // 2: lookupd.fsm.v1.Session
-	(*Producer)(nil),     // 3: lookupd.fsm.v1.Producer
-	(*OpenSession)(nil),  // 4: lookupd.fsm.v1.OpenSession
-	(*Declaration)(nil),  // 5: lookupd.fsm.v1.Declaration
-	(*Name)(nil),         // 6: lookupd.fsm.v1.Name
-	(*Tombstone)(nil),    // 7: lookupd.fsm.v1.Tombstone
-	(*EndTombstone)(nil), // 8: lookupd.fsm.v1.EndTombstone
-	(*Noop)(nil),         // 9: lookupd.fsm.v1.Noop
+	(*EndOrphan)(nil),    // 3: lookupd.fsm.v1.EndOrphan
+	(*Producer)(nil),     // 4: lookupd.fsm.v1.Producer
+	(*OpenSession)(nil),  // 5: lookupd.fsm.v1.OpenSession
+	(*Declaration)(nil),  // 6: lookupd.fsm.v1.Declaration
+	(*Name)(nil),         // 7: lookupd.fsm.v1.Name
+	(*Tombstone)(nil),    // 8: lookupd.fsm.v1.Tombstone
+	(*EndTombstone)(nil), // 9: lookupd.fsm.v1.EndTombstone
+	(*Noop)(nil),         // 10: lookupd.fsm.v1.Noop
 }
 var file_command_proto_depIdxs = []int32{
 	1,  // 0: lookupd.fsm.v1.Batch.commands:type_name -> lookupd.fsm.v1.Command
-	4,  // 1: lookupd.fsm.v1.Command.open_session:type_name -> lookupd.fsm.v1.OpenSession
+	5,  // 1: lookupd.fsm.v1.Command.open_session:type_name -> lookupd.fsm.v1.OpenSession
 	2,  // 2: lookupd.fsm.v1.Command.close_session:type_name -> lookupd.fsm.v1.Session
 	2,  // 3: lookupd.fsm.v1.Command.suspend_session:type_name -> lookupd.fsm.v1.Session
 	2,  // 4: lookupd.fsm.v1.Command.resume_session:type_name -> lookupd.fsm.v1.Session
-	5,  // 5: lookupd.fsm.v1.Command.register:type_name -> lookupd.fsm.v1.Declaration
-	5,  // 6: lookupd.fsm.v1.Command.unregister:type_name -> lookupd.fsm.v1.Declaration
-	6,  // 7: lookupd.fsm.v1.Command.create_topic:type_name -> lookupd.fsm.v1.Name
-	6,  // 8: lookupd.fsm.v1.Command.delete_topic:type_name -> lookupd.fsm.v1.Name
-	6,  // 9: lookupd.fsm.v1.Command.create_channel:type_name -> lookupd.fsm.v1.Name
-	6,  // 10: lookupd.fsm.v1.Command.delete_channel:type_name -> lookupd.fsm.v1.Name
-	7,  // 11: lookupd.fsm.v1.Command.tombstone:type_name -> lookupd.fsm.v1.Tombstone
-	8,  // 12: lookupd.fsm.v1.Command.end_tombstone:type_name -> lookupd.fsm.v1.EndTombstone
-	9,  // 13: lookupd.fsm.v1.Command.noop:type_name -> lookupd.fsm.v1.Noop
-	2,  // 14: lookupd.fsm.v1.OpenSession.session:type_name -> lookupd.fsm.v1.Session
-	3,  // 15: lookupd.fsm.v1.OpenSession.producer:type_name -> lookupd.fsm.v1.Producer
-	2,  // 16: lookupd.fsm.v1.Declaration.session:type_name -> lookupd.fsm.v1.Session
-	17, // [17:17] is the sub-list for method output_type
-	17, // [17:17] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	6,  // 5: lookupd.fsm.v1.Command.register:type_name -> lookupd.fsm.v1.Declaration
+	6,  // 6: lookupd.fsm.v1.Command.unregister:type_name -> lookupd.fsm.v1.Declaration
+	7,  // 7: lookupd.fsm.v1.Command.create_topic:type_name -> lookupd.fsm.v1.Name
+	7,  // 8: lookupd.fsm.v1.Command.delete_topic:type_name -> lookupd.fsm.v1.Name
+	7,  // 9: lookupd.fsm.v1.Command.create_channel:type_name -> lookupd.fsm.v1.Name
+	7,  // 10: lookupd.fsm.v1.Command.delete_channel:type_name -> lookupd.fsm.v1.Name
+	8,  // 11: lookupd.fsm.v1.Command.tombstone:type_name -> lookupd.fsm.v1.Tombstone
+	9,  // 12: lookupd.fsm.v1.Command.end_tombstone:type_name -> lookupd.fsm.v1.EndTombstone
+	10, // 13: lookupd.fsm.v1.Command.noop:type_name -> lookupd.fsm.v1.Noop
+	3,  // 14: lookupd.fsm.v1.Command.end_orphan:type_name -> lookupd.fsm.v1.EndOrphan
+	2,  // 15: lookupd.fsm.v1.EndOrphan.session:type_name -> lookupd.fsm.v1.Session
+	2,  // 16: lookupd.fsm.v1.OpenSession.session:type_name -> lookupd.fsm.v1.Session
+	4,  // 17: lookupd.fsm.v1.OpenSession.producer:type_name -> lookupd.fsm.v1.Producer
+	2,  // 18: lookupd.fsm.v1.Declaration.session:type_name -> lookupd.fsm.v1.Session
+	19, // [19:19] is the sub-list for method output_type
+	19, // [19:19] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_command_proto_init() }
@@ -966,6 +1042,7 @@ func file_command_proto_init() {
 		(*Command_Tombstone)(nil),
 		(*Command_EndTombstone)(nil),
 		(*Command_Noop)(nil),
+		(*Command_EndOrphan)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -973,7 +1050,7 @@ func file_command_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_command_proto_rawDesc), len(file_command_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -616,6 +616,7 @@ type StatusResponse struct {
 	Sessions        uint64                 `protobuf:"varint,17,opt,name=sessions,proto3" json:"sessions,omitempty"`
 	UptimeMs        uint64                 `protobuf:"varint,18,opt,name=uptime_ms,json=uptimeMs,proto3" json:"uptime_ms,omitempty"`
 	LastContactMs   int64                  `protobuf:"zigzag64,19,opt,name=last_contact_ms,json=lastContactMs,proto3" json:"last_contact_ms,omitempty"` // since the leader was last heard, -1 if never
+	Orphans         []*OrphanGroup         `protobuf:"bytes,20,rep,name=orphans,proto3" json:"orphans,omitempty"`                                       // on the leader
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -783,6 +784,75 @@ func (x *StatusResponse) GetLastContactMs() int64 {
 	return 0
 }
 
+func (x *StatusResponse) GetOrphans() []*OrphanGroup {
+	if x != nil {
+		return x.Orphans
+	}
+	return nil
+}
+
+// OrphanGroup is the sessions of a peer from before epoch, or all if that is 0,
+// that the leader will end.
+type OrphanGroup struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	NodeId        string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	Epoch         uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	EndsInMs      uint64                 `protobuf:"varint,3,opt,name=ends_in_ms,json=endsInMs,proto3" json:"ends_in_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OrphanGroup) Reset() {
+	*x = OrphanGroup{}
+	mi := &file_peer_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OrphanGroup) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OrphanGroup) ProtoMessage() {}
+
+func (x *OrphanGroup) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OrphanGroup.ProtoReflect.Descriptor instead.
+func (*OrphanGroup) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *OrphanGroup) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *OrphanGroup) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *OrphanGroup) GetEndsInMs() uint64 {
+	if x != nil {
+		return x.EndsInMs
+	}
+	return 0
+}
+
 // HashMark is the hash of the state right after the entry at index.
 type HashMark struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -794,7 +864,7 @@ type HashMark struct {
 
 func (x *HashMark) Reset() {
 	*x = HashMark{}
-	mi := &file_peer_proto_msgTypes[8]
+	mi := &file_peer_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -806,7 +876,7 @@ func (x *HashMark) String() string {
 func (*HashMark) ProtoMessage() {}
 
 func (x *HashMark) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[8]
+	mi := &file_peer_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -819,7 +889,7 @@ func (x *HashMark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HashMark.ProtoReflect.Descriptor instead.
 func (*HashMark) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{8}
+	return file_peer_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *HashMark) GetIndex() uint64 {
@@ -848,7 +918,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_peer_proto_msgTypes[9]
+	mi := &file_peer_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -860,7 +930,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[9]
+	mi := &file_peer_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -873,7 +943,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{9}
+	return file_peer_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *JoinRequest) GetNodeId() string {
@@ -909,7 +979,7 @@ type JoinResponse struct {
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_peer_proto_msgTypes[10]
+	mi := &file_peer_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -921,7 +991,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[10]
+	mi := &file_peer_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -934,7 +1004,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{10}
+	return file_peer_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *JoinResponse) GetCode() Code {
@@ -978,7 +1048,7 @@ type AgreeRequest struct {
 
 func (x *AgreeRequest) Reset() {
 	*x = AgreeRequest{}
-	mi := &file_peer_proto_msgTypes[11]
+	mi := &file_peer_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -990,7 +1060,7 @@ func (x *AgreeRequest) String() string {
 func (*AgreeRequest) ProtoMessage() {}
 
 func (x *AgreeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[11]
+	mi := &file_peer_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1003,7 +1073,7 @@ func (x *AgreeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgreeRequest.ProtoReflect.Descriptor instead.
 func (*AgreeRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{11}
+	return file_peer_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *AgreeRequest) GetClusterId() string {
@@ -1040,7 +1110,7 @@ type AgreeResponse struct {
 
 func (x *AgreeResponse) Reset() {
 	*x = AgreeResponse{}
-	mi := &file_peer_proto_msgTypes[12]
+	mi := &file_peer_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1052,7 +1122,7 @@ func (x *AgreeResponse) String() string {
 func (*AgreeResponse) ProtoMessage() {}
 
 func (x *AgreeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[12]
+	mi := &file_peer_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1065,7 +1135,7 @@ func (x *AgreeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgreeResponse.ProtoReflect.Descriptor instead.
 func (*AgreeResponse) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{12}
+	return file_peer_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *AgreeResponse) GetCode() Code {
@@ -1119,7 +1189,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_peer_proto_msgTypes[13]
+	mi := &file_peer_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1131,7 +1201,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[13]
+	mi := &file_peer_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1144,7 +1214,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{13}
+	return file_peer_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Hello) GetMinProtocol() uint32 {
@@ -1210,7 +1280,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_peer_proto_msgTypes[14]
+	mi := &file_peer_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1222,7 +1292,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[14]
+	mi := &file_peer_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1235,7 +1305,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{14}
+	return file_peer_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Welcome) GetRefusal() Refusal {
@@ -1303,7 +1373,7 @@ const file_peer_proto_rawDesc = "" +
 	"\x0fConfirmResponse\x12\x0e\n" +
 	"\x02ok\x18\x01 \x01(\bR\x02ok\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\"\x0f\n" +
-	"\rStatusRequest\"\xeb\x04\n" +
+	"\rStatusRequest\"\xa3\x05\n" +
 	"\x0eStatusResponse\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -1326,7 +1396,13 @@ const file_peer_proto_rawDesc = "" +
 	"hash_marks\x18\x10 \x03(\v2\x19.lookupd.peer.v1.HashMarkR\thashMarks\x12\x1a\n" +
 	"\bsessions\x18\x11 \x01(\x04R\bsessions\x12\x1b\n" +
 	"\tuptime_ms\x18\x12 \x01(\x04R\buptimeMs\x12&\n" +
-	"\x0flast_contact_ms\x18\x13 \x01(\x12R\rlastContactMs\"4\n" +
+	"\x0flast_contact_ms\x18\x13 \x01(\x12R\rlastContactMs\x126\n" +
+	"\aorphans\x18\x14 \x03(\v2\x1c.lookupd.peer.v1.OrphanGroupR\aorphans\"Z\n" +
+	"\vOrphanGroup\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1c\n" +
+	"\n" +
+	"ends_in_ms\x18\x03 \x01(\x04R\bendsInMs\"4\n" +
 	"\bHashMark\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04hash\x18\x02 \x01(\x06R\x04hash\"f\n" +
@@ -1411,7 +1487,7 @@ func file_peer_proto_rawDescGZIP() []byte {
 }
 
 var file_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_peer_proto_goTypes = []any{
 	(Code)(0),                 // 0: lookupd.peer.v1.Code
 	(Kind)(0),                 // 1: lookupd.peer.v1.Kind
@@ -1424,39 +1500,41 @@ var file_peer_proto_goTypes = []any{
 	(*ConfirmResponse)(nil),   // 8: lookupd.peer.v1.ConfirmResponse
 	(*StatusRequest)(nil),     // 9: lookupd.peer.v1.StatusRequest
 	(*StatusResponse)(nil),    // 10: lookupd.peer.v1.StatusResponse
-	(*HashMark)(nil),          // 11: lookupd.peer.v1.HashMark
-	(*JoinRequest)(nil),       // 12: lookupd.peer.v1.JoinRequest
-	(*JoinResponse)(nil),      // 13: lookupd.peer.v1.JoinResponse
-	(*AgreeRequest)(nil),      // 14: lookupd.peer.v1.AgreeRequest
-	(*AgreeResponse)(nil),     // 15: lookupd.peer.v1.AgreeResponse
-	(*Hello)(nil),             // 16: lookupd.peer.v1.Hello
-	(*Welcome)(nil),           // 17: lookupd.peer.v1.Welcome
+	(*OrphanGroup)(nil),       // 11: lookupd.peer.v1.OrphanGroup
+	(*HashMark)(nil),          // 12: lookupd.peer.v1.HashMark
+	(*JoinRequest)(nil),       // 13: lookupd.peer.v1.JoinRequest
+	(*JoinResponse)(nil),      // 14: lookupd.peer.v1.JoinResponse
+	(*AgreeRequest)(nil),      // 15: lookupd.peer.v1.AgreeRequest
+	(*AgreeResponse)(nil),     // 16: lookupd.peer.v1.AgreeResponse
+	(*Hello)(nil),             // 17: lookupd.peer.v1.Hello
+	(*Welcome)(nil),           // 18: lookupd.peer.v1.Welcome
 }
 var file_peer_proto_depIdxs = []int32{
 	0,  // 0: lookupd.peer.v1.ForwardResponse.code:type_name -> lookupd.peer.v1.Code
 	0,  // 1: lookupd.peer.v1.ReadIndexResponse.code:type_name -> lookupd.peer.v1.Code
-	11, // 2: lookupd.peer.v1.StatusResponse.hash_marks:type_name -> lookupd.peer.v1.HashMark
-	0,  // 3: lookupd.peer.v1.JoinResponse.code:type_name -> lookupd.peer.v1.Code
-	0,  // 4: lookupd.peer.v1.AgreeResponse.code:type_name -> lookupd.peer.v1.Code
-	1,  // 5: lookupd.peer.v1.Hello.kind:type_name -> lookupd.peer.v1.Kind
-	2,  // 6: lookupd.peer.v1.Welcome.refusal:type_name -> lookupd.peer.v1.Refusal
-	3,  // 7: lookupd.peer.v1.Peer.Forward:input_type -> lookupd.peer.v1.ForwardRequest
-	5,  // 8: lookupd.peer.v1.Peer.ReadIndex:input_type -> lookupd.peer.v1.ReadIndexRequest
-	7,  // 9: lookupd.peer.v1.Peer.Confirm:input_type -> lookupd.peer.v1.ConfirmRequest
-	9,  // 10: lookupd.peer.v1.Peer.Status:input_type -> lookupd.peer.v1.StatusRequest
-	12, // 11: lookupd.peer.v1.Peer.Join:input_type -> lookupd.peer.v1.JoinRequest
-	14, // 12: lookupd.peer.v1.Peer.Agree:input_type -> lookupd.peer.v1.AgreeRequest
-	4,  // 13: lookupd.peer.v1.Peer.Forward:output_type -> lookupd.peer.v1.ForwardResponse
-	6,  // 14: lookupd.peer.v1.Peer.ReadIndex:output_type -> lookupd.peer.v1.ReadIndexResponse
-	8,  // 15: lookupd.peer.v1.Peer.Confirm:output_type -> lookupd.peer.v1.ConfirmResponse
-	10, // 16: lookupd.peer.v1.Peer.Status:output_type -> lookupd.peer.v1.StatusResponse
-	13, // 17: lookupd.peer.v1.Peer.Join:output_type -> lookupd.peer.v1.JoinResponse
-	15, // 18: lookupd.peer.v1.Peer.Agree:output_type -> lookupd.peer.v1.AgreeResponse
-	13, // [13:19] is the sub-list for method output_type
-	7,  // [7:13] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	12, // 2: lookupd.peer.v1.StatusResponse.hash_marks:type_name -> lookupd.peer.v1.HashMark
+	11, // 3: lookupd.peer.v1.StatusResponse.orphans:type_name -> lookupd.peer.v1.OrphanGroup
+	0,  // 4: lookupd.peer.v1.JoinResponse.code:type_name -> lookupd.peer.v1.Code
+	0,  // 5: lookupd.peer.v1.AgreeResponse.code:type_name -> lookupd.peer.v1.Code
+	1,  // 6: lookupd.peer.v1.Hello.kind:type_name -> lookupd.peer.v1.Kind
+	2,  // 7: lookupd.peer.v1.Welcome.refusal:type_name -> lookupd.peer.v1.Refusal
+	3,  // 8: lookupd.peer.v1.Peer.Forward:input_type -> lookupd.peer.v1.ForwardRequest
+	5,  // 9: lookupd.peer.v1.Peer.ReadIndex:input_type -> lookupd.peer.v1.ReadIndexRequest
+	7,  // 10: lookupd.peer.v1.Peer.Confirm:input_type -> lookupd.peer.v1.ConfirmRequest
+	9,  // 11: lookupd.peer.v1.Peer.Status:input_type -> lookupd.peer.v1.StatusRequest
+	13, // 12: lookupd.peer.v1.Peer.Join:input_type -> lookupd.peer.v1.JoinRequest
+	15, // 13: lookupd.peer.v1.Peer.Agree:input_type -> lookupd.peer.v1.AgreeRequest
+	4,  // 14: lookupd.peer.v1.Peer.Forward:output_type -> lookupd.peer.v1.ForwardResponse
+	6,  // 15: lookupd.peer.v1.Peer.ReadIndex:output_type -> lookupd.peer.v1.ReadIndexResponse
+	8,  // 16: lookupd.peer.v1.Peer.Confirm:output_type -> lookupd.peer.v1.ConfirmResponse
+	10, // 17: lookupd.peer.v1.Peer.Status:output_type -> lookupd.peer.v1.StatusResponse
+	14, // 18: lookupd.peer.v1.Peer.Join:output_type -> lookupd.peer.v1.JoinResponse
+	16, // 19: lookupd.peer.v1.Peer.Agree:output_type -> lookupd.peer.v1.AgreeResponse
+	14, // [14:20] is the sub-list for method output_type
+	8,  // [8:14] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_peer_proto_init() }
@@ -1470,7 +1548,7 @@ func file_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peer_proto_rawDesc), len(file_peer_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   15,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1,0 +1,283 @@
+package cluster
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/lookupd/lookupd/registry"
+	"github.com/lookupd/lookupd/store"
+)
+
+const (
+	// returnGrace is how long after a peer's return the sessions of its earlier
+	// starts stay: a quiet nsqd needs up to 30 s to reconnect.
+	returnGrace = 45 * time.Second
+	// contactChecks is how often, within the inactive time, the leader looks
+	// whether it hears from each peer.
+	contactChecks = 20
+)
+
+// contact is what the leader hears of a peer that may have sessions.
+type contact struct {
+	alive bool
+	epoch uint64 // 0 if the peer did not say
+}
+
+// OrphanGroup is the sessions of a peer from before Epoch, whose connections
+// are gone or out of reach.
+type OrphanGroup struct {
+	Peer   registry.NodeID
+	Epoch  uint64 // sessions of this start and later are no orphans; all are if 0
+	EndsIn time.Duration
+}
+
+// orphanWatch measures, on the leader, for how long peers are gone. It knows no
+// clock of its own; a new leader begins with a new one and so counts anew.
+type orphanWatch struct {
+	timeout, grace time.Duration
+	missed         map[registry.NodeID]time.Time    // since when a peer is not heard
+	returned       map[registry.NodeID]returnedPeer // which start of a peer was seen, and since when
+	done           map[registry.NodeID]OrphanGroup  // groups that were ended already
+}
+
+type returnedPeer struct {
+	epoch uint64
+	since time.Time
+}
+
+func newOrphanWatch(timeout, grace time.Duration) *orphanWatch {
+	return &orphanWatch{
+		timeout: timeout, grace: grace,
+		missed: map[registry.NodeID]time.Time{}, returned: map[registry.NodeID]returnedPeer{},
+		done: map[registry.NodeID]OrphanGroup{},
+	}
+}
+
+// look takes in what was heard and returns the groups of sessions that are, or
+// would be, orphans. Those with EndsIn 0 are due.
+func (w *orphanWatch) look(now time.Time, heard map[registry.NodeID]contact) []OrphanGroup {
+	var groups []OrphanGroup
+	for node, c := range heard {
+		if !c.alive {
+			if w.missed[node].IsZero() {
+				w.missed[node] = now
+			}
+			groups = append(groups, OrphanGroup{Peer: node, EndsIn: rest(now, w.missed[node], w.timeout)})
+			continue
+		}
+		delete(w.missed, node)
+		if done, ok := w.done[node]; ok && done.Epoch == 0 {
+			delete(w.done, node) // should it be lost again, its new sessions are to be ended
+		}
+		if c.epoch > w.returned[node].epoch {
+			w.returned[node] = returnedPeer{c.epoch, now}
+		}
+		if r := w.returned[node]; r.epoch > 0 {
+			groups = append(groups, OrphanGroup{Peer: node, Epoch: r.epoch, EndsIn: rest(now, r.since, w.grace)})
+		}
+	}
+	slices.SortFunc(groups, func(a, b OrphanGroup) int { return cmp.Compare(a.Peer, b.Peer) })
+	return groups
+}
+
+func rest(now, since time.Time, limit time.Duration) time.Duration {
+	return max(limit-now.Sub(since), 0)
+}
+
+// has reports whether a session belongs to the group.
+func (g OrphanGroup) has(id registry.SessionID) bool {
+	return id.Node == g.Peer && (g.Epoch == 0 || id.Epoch < g.Epoch)
+}
+
+// settled reports whether a due group was ended already, and notes it if not.
+// A peer that is not heard opens no session, and sessions of an earlier start
+// do not come back, so once is enough until the peer's contact changes.
+func (w *orphanWatch) settled(g OrphanGroup) bool {
+	if w.done[g.Peer] == g {
+		return true
+	}
+	w.done[g.Peer] = g
+	return false
+}
+
+// endOrphans is a duty of the leader: it ends the sessions of peers that it has
+// not heard for InactiveTimeout, and of earlier starts of peers that are back.
+func (n *Node) endOrphans(ctx context.Context) {
+	term := n.raft.CurrentTerm()
+	watch := newOrphanWatch(n.cfg.InactiveTimeout, n.cfg.ReturnGrace)
+	every := min(max(n.cfg.InactiveTimeout/contactChecks, 10*time.Millisecond), time.Second)
+	beats := n.watchHeartbeats()
+	defer beats.close()
+	defer n.orphans.Store(nil)
+	for {
+		groups := watch.look(time.Now(), n.listen(ctx, beats))
+		n.orphans.Store(&groups)
+		for _, g := range groups {
+			if g.EndsIn == 0 && ctx.Err() == nil && !watch.settled(g) {
+				if !n.endGroup(ctx, term, g) {
+					delete(watch.done, g.Peer)
+				}
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(every):
+		}
+	}
+}
+
+// listen asks every peer that ever had sessions whether it is there. A peer is
+// heard if it answers, or if raft's heartbeats reach it.
+func (n *Node) listen(ctx context.Context, beats *heartbeats) map[registry.NodeID]contact {
+	heard := map[registry.NodeID]contact{n.id: {true, n.epoch}}
+	var nodes []registry.NodeID
+	if err := n.View(func(v *store.View) error { nodes = v.SessionPeers(); return nil }); err != nil {
+		n.log.Error("sessions cannot be read", "err", err)
+	}
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	for _, id := range nodes {
+		if id == n.id {
+			continue
+		}
+		all.Go(func() {
+			c := contact{alive: beats.reach(id)}
+			if answer := n.askStatus(ctx, id); answer != nil {
+				c = contact{true, answer.Epoch}
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			heard[id] = c
+		})
+	}
+	all.Wait()
+	return heard
+}
+
+// endGroup proposes the end of a group's sessions; false means that it is not
+// known to be committed.
+func (n *Node) endGroup(ctx context.Context, term uint64, g OrphanGroup) bool {
+	var ends []registry.Command
+	err := n.View(func(v *store.View) error {
+		for _, s := range v.SessionsOf(g.Peer) {
+			if g.has(s.ID) {
+				ends = append(ends, registry.EndOrphan{Session: s.ID, Producer: s.Producer, Term: term})
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		n.log.Error("sessions cannot be read", "err", err)
+		return false
+	}
+	if len(ends) == 0 {
+		return true
+	}
+	n.log.Warn("ending sessions whose peer is gone", "peer", g.Peer, "sessions", len(ends), "of starts before", g.Epoch)
+	for part := range slices.Chunk(ends, MaxProposalCommands) {
+		p, err := n.Submit(ctx, part...)
+		if err != nil {
+			return false
+		}
+		select {
+		case <-p.Done():
+		case <-ctx.Done():
+			p.Withdraw()
+			return false
+		}
+	}
+	return true
+}
+
+// heartbeats knows which peers raft's heartbeats do not reach.
+type heartbeats struct {
+	close func()
+
+	servers func() map[registry.NodeID]bool
+
+	mu      sync.Mutex
+	failing map[registry.NodeID]bool
+}
+
+// watchHeartbeats follows raft's observations until close. Raft reports each
+// heartbeat that fails, and the first that succeeds again.
+func (n *Node) watchHeartbeats() *heartbeats {
+	h := &heartbeats{failing: map[registry.NodeID]bool{}, servers: n.servers}
+	seen := make(chan raft.Observation, 64)
+	observer := raft.NewObserver(seen, false, func(o *raft.Observation) bool {
+		switch o.Data.(type) {
+		case raft.FailedHeartbeatObservation, raft.ResumedHeartbeatObservation:
+			return true
+		}
+		return false
+	})
+	n.raft.RegisterObserver(observer)
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			case o := <-seen:
+				h.note(o)
+			}
+		}
+	}()
+	h.close = func() {
+		n.raft.DeregisterObserver(observer)
+		close(stop)
+		<-stopped
+	}
+	return h
+}
+
+func (h *heartbeats) note(o raft.Observation) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch beat := o.Data.(type) {
+	case raft.FailedHeartbeatObservation:
+		h.failing[registry.NodeID(beat.PeerID)] = true
+	case raft.ResumedHeartbeatObservation:
+		delete(h.failing, registry.NodeID(beat.PeerID))
+	}
+}
+
+// reach reports whether raft sends heartbeats to a peer and they arrive.
+func (h *heartbeats) reach(id registry.NodeID) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return !h.failing[id] && h.servers()[id]
+}
+
+// servers returns the members of the latest configuration.
+func (n *Node) servers() map[registry.NodeID]bool {
+	ids := map[registry.NodeID]bool{}
+	for _, s := range n.raft.GetConfiguration().Configuration().Servers {
+		ids[registry.NodeID(s.ID)] = true
+	}
+	return ids
+}
+
+// Orphans returns, as the leader counts them, the groups of sessions that are
+// orphans or would be if there were any. Without a leader that answers it
+// returns none.
+func (n *Node) Orphans(ctx context.Context) []OrphanGroup {
+	leader, _ := n.leader.current()
+	if leader == "" {
+		return nil
+	}
+	var groups []OrphanGroup
+	for _, g := range n.askStatus(ctx, leader).GetOrphans() {
+		groups = append(groups, OrphanGroup{
+			Peer: registry.NodeID(g.NodeId), Epoch: g.Epoch, EndsIn: time.Duration(g.EndsInMs) * time.Millisecond,
+		})
+	}
+	return groups
+}

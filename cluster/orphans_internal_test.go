@@ -1,0 +1,86 @@
+package cluster
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/lookupd/lookupd/registry"
+)
+
+const (
+	lostPeer = registry.NodeID("lost-00000001")
+	goodPeer = registry.NodeID("good-00000002")
+)
+
+// due returns the peers whose groups are due and not settled yet, as endOrphans
+// would end them.
+func due(w *orphanWatch, groups []OrphanGroup) (ended []OrphanGroup) {
+	for _, g := range groups {
+		if g.EndsIn == 0 && !w.settled(g) {
+			ended = append(ended, g)
+		}
+	}
+	return ended
+}
+
+func TestOrphansEndAfterTheTimeout(t *testing.T) {
+	w, start := newOrphanWatch(300*time.Second, 45*time.Second), time.Now()
+	at := func(s int, lostAlive bool, epoch uint64) []OrphanGroup {
+		return due(w, w.look(start.Add(time.Duration(s)*time.Second), map[registry.NodeID]contact{
+			lostPeer: {lostAlive, epoch}, goodPeer: {true, 0},
+		}))
+	}
+	for _, step := range []struct {
+		second int
+		alive  bool
+		epoch  uint64
+		want   []OrphanGroup
+	}{
+		{0, true, 7, nil},
+		{10, false, 0, nil},  // missed from here on
+		{309, false, 0, nil}, // 299 s
+		{310, false, 0, []OrphanGroup{{Peer: lostPeer}}},
+		{311, false, 0, nil},                                      // once is enough
+		{400, true, 7, []OrphanGroup{{Peer: lostPeer, Epoch: 7}}}, // back, the same start: earlier starts are long over
+		{500, false, 0, nil},                                      // lost again
+		{799, false, 0, nil},                                      // the count began anew
+		{800, false, 0, []OrphanGroup{{Peer: lostPeer}}},          // and its new sessions end
+		{900, true, 8, nil},                                       // a new start
+		{944, true, 8, nil},                                       // its nsqds have 45 s
+		{945, true, 8, []OrphanGroup{{Peer: lostPeer, Epoch: 8}}}, // then what start 7 left goes
+		{946, true, 8, nil},
+	} {
+		if got := at(step.second, step.alive, step.epoch); !slices.Equal(got, step.want) {
+			t.Errorf("at %d s: %+v, want %+v", step.second, got, step.want)
+		}
+	}
+}
+
+// One answer is enough: a peer that is heard now and then is not lost.
+func TestOneAnswerStartsTheCountAnew(t *testing.T) {
+	w, start := newOrphanWatch(10*time.Second, time.Second), time.Now()
+	for s := range 100 {
+		heard := map[registry.NodeID]contact{lostPeer: {alive: s%10 == 9}}
+		if got := due(w, w.look(start.Add(time.Duration(s)*time.Second), heard)); got != nil {
+			t.Fatalf("at %d s: %+v", s, got)
+		}
+	}
+}
+
+func TestOrphanGroupHas(t *testing.T) {
+	id := registry.SessionID{Node: lostPeer, Epoch: 7, Seq: 1}
+	for _, c := range []struct {
+		group OrphanGroup
+		want  bool
+	}{
+		{OrphanGroup{Peer: lostPeer}, true},
+		{OrphanGroup{Peer: lostPeer, Epoch: 8}, true},
+		{OrphanGroup{Peer: lostPeer, Epoch: 7}, false},
+		{OrphanGroup{Peer: goodPeer}, false},
+	} {
+		if c.group.has(id) != c.want {
+			t.Errorf("%+v", c.group)
+		}
+	}
+}
