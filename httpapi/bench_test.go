@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
+	"slices"
 	"testing"
 
 	"github.com/lookupd/lookupd/registry"
@@ -33,6 +35,51 @@ func BenchmarkLookup(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				if _, err := io.WriteString(conn, request); err != nil {
+					b.Fatal(err)
+				}
+				resp, err := http.ReadResponse(answers, nil)
+				if err != nil {
+					b.Fatal(err)
+				}
+				if n, err := io.Copy(io.Discard, resp.Body); err != nil || n < 500 {
+					b.Fatal(n, err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkLookupBySize looks up topics at random in registries of 10 and of
+// 10,000 topics, each with 5 channels and 3 producers: the cost must not grow
+// with what the answer does not hold.
+func BenchmarkLookupBySize(b *testing.B) {
+	for _, topics := range []int{10, 10_000} {
+		b.Run(fmt.Sprint(topics), func(b *testing.B) {
+			p := serve(b, newFakeCluster(b, "a").peers[0])
+			for producer := range 3 {
+				info := nsqd(fmt.Sprint("n", producer))
+				id := registry.SessionID{Node: p.id, Epoch: 1, Seq: uint64(producer + 1)}
+				commands := []registry.Command{registry.OpenSession{Session: id, Producer: info}}
+				for topic := range topics {
+					for channel := range 5 {
+						commands = append(commands, registry.Register{
+							Session: id, Producer: info.ID(), Topic: fmt.Sprint("t", topic), Channel: fmt.Sprint("c", channel),
+						})
+					}
+				}
+				for part := range slices.Chunk(commands, 4096) {
+					p.cluster.propose(p.id, part...)
+				}
+			}
+			conn, err := net.Dial("tcp", p.addr)
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer conn.Close()
+			answers := bufio.NewReader(conn)
+			random := rand.New(rand.NewPCG(1, 2))
+			for b.Loop() {
+				if _, err := fmt.Fprintf(conn, "GET /lookup?topic=t%d HTTP/1.1\r\nHost: a\r\n\r\n", random.IntN(topics)); err != nil {
 					b.Fatal(err)
 				}
 				resp, err := http.ReadResponse(answers, nil)
