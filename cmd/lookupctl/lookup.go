@@ -1,0 +1,83 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/spf13/cobra"
+)
+
+// lookupDocument is the answer to GET /lookup.
+type lookupDocument struct {
+	Channels  []string `json:"channels"`
+	Producers []struct {
+		BroadcastAddress string `json:"broadcast_address"`
+		Hostname         string `json:"hostname"`
+		TCPPort          int    `json:"tcp_port"`
+		HTTPPort         int    `json:"http_port"`
+		Version          string `json:"version"`
+	} `json:"producers"`
+}
+
+func newLookup(o *options) *cobra.Command {
+	return &cobra.Command{
+		Use:   "lookup TOPIC",
+		Short: "Shows a topic's producers and channels, as consumers get them",
+		Args:  exactlyOne("TOPIC"),
+		RunE:  func(cmd *cobra.Command, args []string) error { return o.lookup(cmd.Context(), args[0]) },
+	}
+}
+
+func (o *options) lookup(ctx context.Context, topic string) error {
+	path := "/lookup?topic=" + url.QueryEscape(topic)
+	if o.stale {
+		path += "&consistency=stale"
+	}
+	a, err := o.get(ctx, path)
+	if err != nil {
+		return err
+	}
+	if a.status == http.StatusNotFound && bytes.Contains(a.body, []byte("TOPIC_NOT_FOUND")) {
+		return fmt.Errorf("topic %q is not known: no nsqd has registered it and nobody created it", topic)
+	}
+	if a.status != http.StatusOK {
+		return a.failure()
+	}
+	if age := a.header.Get("X-Lookupd-Stale-Ms"); age != "" {
+		fmt.Fprintf(o.err, "Stale: at most %s ms old.\n", age)
+	}
+	if o.output == "json" {
+		fmt.Fprintf(o.out, "%s\n", bytes.TrimSpace(a.body))
+		return nil
+	}
+	var document lookupDocument
+	if err := json.Unmarshal(a.body, &document); err != nil {
+		return fmt.Errorf("%s: not a lookup: %w", a.address, err)
+	}
+	o.printLookup(topic, document)
+	return nil
+}
+
+func (o *options) printLookup(topic string, d lookupDocument) {
+	line := fmt.Sprintf("%s: %s, %s", topic, plural(len(d.Producers), "producer"), plural(len(d.Channels), "channel"))
+	if len(d.Channels) > 0 {
+		line += ": " + strings.Join(d.Channels, " ")
+	}
+	fmt.Fprintln(o.out, line)
+	if len(d.Producers) == 0 {
+		return
+	}
+	t := newTable("PRODUCER", "HTTP PORT", "HOST NAME", "VERSION")
+	for _, p := range d.Producers {
+		t.AppendRow(table.Row{net.JoinHostPort(p.BroadcastAddress, strconv.Itoa(p.TCPPort)), p.HTTPPort, p.Hostname, p.Version})
+	}
+	fmt.Fprintln(o.out, t.Render())
+}

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit codes.
+const (
+	exitOK        = 0
+	exitFailed    = 1
+	exitUsage     = 2
+	exitUnhealthy = 3
+	exitNoQuorum  = 4
+)
+
+const (
+	defaultAddress = "127.0.0.1:4161"
+	defaultTimeout = 5 * time.Second
+)
+
+// streams takes what lookupctl writes: data to out, talk to err.
+type streams struct{ out, err io.Writer }
+
+// options are those that all commands share.
+type options struct {
+	streams
+	addresses []string
+	output    string
+	timeout   time.Duration
+	stale     bool
+}
+
+// exitError ends lookupctl with a code of its own. An empty message prints nothing.
+type exitError struct {
+	code    int
+	message string
+}
+
+func (e exitError) Error() string { return e.message }
+
+// usageError is an error of the command line itself.
+type usageError struct{ error }
+
+// run executes one command line and returns the exit code.
+func run(ctx context.Context, args []string, s streams, getenv func(string) string) int {
+	root := newRoot(s, getenv)
+	root.SetArgs(longOptions(args))
+	err := root.ExecuteContext(ctx)
+	var exit exitError
+	var usage usageError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &exit):
+		if exit.message != "" {
+			fmt.Fprintln(s.err, "lookupctl: "+exit.message)
+		}
+		return exit.code
+	case errors.As(err, &usage):
+		fmt.Fprintf(s.err, "lookupctl: %v\nSee: lookupctl --help\n", err)
+		return exitUsage
+	}
+	fmt.Fprintf(s.err, "lookupctl: %v\n", err)
+	return exitFailed
+}
+
+func newRoot(s streams, getenv func(string) string) *cobra.Command {
+	o := &options{streams: s}
+	root := &cobra.Command{
+		Use:           "lookupctl",
+		Short:         "Shows and runs lookupd clusters",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args:          noArguments,
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			return o.complete(getenv)
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetOut(s.out)
+	root.SetErr(s.err)
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+
+	flags := root.PersistentFlags()
+	flags.StringSliceVarP(&o.addresses, "address", "a", nil,
+		"HTTP address of a peer, repeatable; the next is tried when one fails (env LOOKUPD_ADDR; default "+defaultAddress+")")
+	for _, alias := range []string{"lookupd-http-address", "endpoints"} {
+		flags.StringSliceVar(&o.addresses, alias, nil, "same as --address")
+		_ = flags.MarkHidden(alias) // fails for unknown flags only
+	}
+	flags.StringVarP(&o.output, "output", "o", "table", "table, or json: the peer's document, unchanged")
+	flags.DurationVar(&o.timeout, "timeout", defaultTimeout, "limit for all requests of a command")
+	flags.BoolVar(&o.stale, "stale", false, "take what a peer has, without asking the others")
+
+	root.AddCommand(newStatus(o), newLookup(o), newDev(o))
+	return root
+}
+
+// complete fills in what the command line left open and checks it.
+func (o *options) complete(getenv func(string) string) error {
+	if len(o.addresses) == 0 {
+		o.addresses = splitList(getenv("LOOKUPD_ADDR"))
+	}
+	if len(o.addresses) == 0 {
+		o.addresses = []string{defaultAddress}
+	}
+	if o.output != "table" && o.output != "json" {
+		return usageError{fmt.Errorf("--output %q: want table or json", o.output)}
+	}
+	if o.timeout <= 0 {
+		return usageError{fmt.Errorf("--timeout %v: must be above 0", o.timeout)}
+	}
+	return nil
+}
+
+func splitList(text string) []string {
+	return strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' })
+}
+
+// noArguments and exactlyOne check positional arguments.
+func noArguments(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	message := fmt.Sprintf("unknown command %q for %q", args[0], cmd.CommandPath())
+	const typos = 2 // letters that may be wrong in a suggestion
+	cmd.SuggestionsMinimumDistance = typos
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		message += "; did you mean " + strings.Join(near, " or ") + "?"
+	}
+	return usageError{errors.New(message)}
+}
+
+func exactlyOne(what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) != 1 {
+			return usageError{fmt.Errorf("%s wants one %s, got %d", cmd.CommandPath(), what, len(args))}
+		}
+		return nil
+	}
+}

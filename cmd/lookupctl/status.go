@@ -1,0 +1,155 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/spf13/cobra"
+
+	"github.com/lookupd/lookupd/cluster"
+)
+
+func newStatus(o *options) *cobra.Command {
+	var local, quiet bool
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Says whether the cluster is well, and what may break next",
+		Long: "Says whether the cluster is well, and what may break next.\n" +
+			"Exit codes: 0 healthy, 3 not healthy, 4 no quorum, 1 no peer answers.",
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if quiet {
+				o.out = io.Discard
+			}
+			if local {
+				return o.localStatus(cmd.Context())
+			}
+			return o.status(cmd.Context())
+		},
+	}
+	cmd.Flags().BoolVar(&local, "local", false, "only whether the peer itself serves: 0 if so, 3 if not; for health checks of containers")
+	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print nothing, the exit code says it")
+	return cmd
+}
+
+// localStatus shows the peer's own readiness, which does not depend on others.
+func (o *options) localStatus(ctx context.Context) error {
+	a, err := o.get(ctx, "/readyz")
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(o.out, "%s\n", bytes.TrimSpace(a.body))
+	if a.status != http.StatusOK {
+		return exitError{code: exitUnhealthy}
+	}
+	return nil
+}
+
+func (o *options) status(ctx context.Context) error {
+	a, err := o.get(ctx, "/v1/status")
+	if err != nil {
+		return err
+	}
+	if a.status != http.StatusOK {
+		return a.failure()
+	}
+	var s cluster.Status
+	if err := json.Unmarshal(a.body, &s); err != nil {
+		return fmt.Errorf("%s: not a status: %w", a.address, err)
+	}
+	if o.output == "json" {
+		fmt.Fprintf(o.out, "%s\n", bytes.TrimSpace(a.body))
+	} else {
+		o.printStatus(s)
+	}
+	switch s.State {
+	case cluster.StateHealthy:
+		return nil
+	case cluster.StateNoQuorum:
+		return exitError{code: exitNoQuorum}
+	}
+	return exitError{code: exitUnhealthy}
+}
+
+func (o *options) printStatus(s cluster.Status) {
+	line := s.Sentence
+	if s.Leader != "" {
+		line += fmt.Sprintf("   leader %s (term %d)", s.Leader, s.Term)
+	}
+	fmt.Fprintf(o.out, "%s   index %d   %s, %s\n", line, s.Index,
+		plural(s.Counts.Producers, "producer"), plural(s.Counts.Topics, "topic"))
+	t := newTable("NAME", "ROLE", "HEALTH", "LAG", "LAST CONTACT", "VERSION", "SESSIONS", "")
+	for _, p := range s.Peers {
+		t.AppendRow(table.Row{peerName(p, s.Peers), p.Role, p.Health, lag(p), lastContact(p, s), p.Version, p.Sessions, nextStep(p)})
+	}
+	fmt.Fprintln(o.out, t.Render())
+}
+
+// peerName is the name, or the full id where two peers have one name.
+func peerName(p cluster.PeerStatus, all []cluster.PeerStatus) string {
+	for _, other := range all {
+		if other.Name == p.Name && other.ID != p.ID {
+			return string(p.ID)
+		}
+	}
+	return p.Name
+}
+
+func lag(p cluster.PeerStatus) string {
+	if p.Health != cluster.HealthOK {
+		return "-"
+	}
+	return strconv.FormatUint(p.Lag, 10)
+}
+
+func lastContact(p cluster.PeerStatus, s cluster.Status) string {
+	if p.Name == s.SeenBy || p.LastContactMS < 0 {
+		return "-"
+	}
+	d := time.Duration(p.LastContactMS) * time.Millisecond
+	if d < time.Second {
+		return d.String()
+	}
+	return d.Truncate(time.Second).String() + " ago"
+}
+
+func nextStep(p cluster.PeerStatus) string {
+	if p.Health == cluster.HealthOK {
+		return ""
+	}
+	if p.Error == "" {
+		return "-> restart it"
+	}
+	return "-> restart it: " + p.Error
+}
+
+// newTable returns a table without lines, as a terminal and awk like it.
+func newTable(columns ...string) table.Writer {
+	t := table.NewWriter()
+	style := table.StyleDefault
+	style.Options = table.OptionsNoBordersAndSeparators
+	style.Box.PaddingLeft = ""
+	style.Box.PaddingRight = "  "
+	t.SetStyle(style)
+	t.SuppressTrailingSpaces()
+	header := make(table.Row, len(columns))
+	for i, c := range columns {
+		header[i] = c
+	}
+	t.AppendHeader(header)
+	return t
+}
+
+func plural(n int, word string) string {
+	if n == 1 {
+		return "1 " + word
+	}
+	return fmt.Sprintf("%d %ss", n, word)
+}

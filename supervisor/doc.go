@@ -1,0 +1,18 @@
+// Package supervisor runs real daemons on this machine's loopback: it starts,
+// kills, stops and restarts them, waits until they are ready, keeps their logs
+// and measures what their users see meanwhile. lookupctl dev and the end-to-end
+// tests share it.
+//
+// It does not look into the daemons: it knows their flags and their HTTP
+// answers, nothing of their packages, and imports the standard library only.
+//
+// Invariants:
+//   - Only processes that a Group started itself are ever signalled, by the
+//     handle of the child, never by name.
+//   - A child does not outlive its Group: Close ends it, and on Linux the kernel
+//     does if the parent dies first.
+//   - A wait ends with its context and reports the last thing that went wrong.
+//
+// Lock order: Process.mu before Group.mu; neither is held while a process is
+// waited for.
+package supervisor

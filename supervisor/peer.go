@@ -1,0 +1,123 @@
+package supervisor
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// PeerConfig describes one lookupd.
+type PeerConfig struct {
+	Name  string
+	Path  string // of the lookupd executable
+	Dir   string // takes the data directory and the log
+	Ports PeerPorts
+	// Join holds gossip addresses; with neither Join nor Expect the peer is alone.
+	Join   []string
+	Expect int
+	Args   []string // further flags
+	Env    []string
+}
+
+// Peer is a lookupd process. Its methods may be called from any goroutine, but
+// Move and SetJoin only while nobody starts it.
+type Peer struct {
+	*Process
+	config PeerConfig
+}
+
+// NewPeer adds a lookupd to the group, without starting it.
+func (g *Group) NewPeer(config PeerConfig) *Peer {
+	p := &Peer{config: config}
+	p.Process = g.NewProcess(Spec{
+		Name:  config.Name,
+		Path:  config.Path,
+		Env:   config.Env,
+		Log:   filepath.Join(config.Dir, config.Name+".log"),
+		Ready: p.Ready,
+	})
+	return p
+}
+
+// Start runs the peer with its present ports.
+func (p *Peer) Start() error {
+	p.SetArgs(p.args())
+	return p.Process.Start()
+}
+
+func (p *Peer) args() []string {
+	c := p.config
+	args := []string{
+		"-node-name", c.Name,
+		"-data-path", p.DataPath(),
+		"-tcp-address", Address(c.Ports.TCP),
+		"-http-address", Address(c.Ports.HTTP),
+		"-peer-address", Address(c.Ports.Peer),
+		"-gossip-address", Address(c.Ports.Gossip),
+		"-broadcast-address", Loopback,
+	}
+	if c.Expect > 0 {
+		args = append(args, "-bootstrap-expect", strconv.Itoa(c.Expect))
+	}
+	if len(c.Join) > 0 {
+		args = append(args, "-join", strings.Join(c.Join, ","))
+	}
+	return append(args, c.Args...)
+}
+
+// Move gives the peer other ports for its next start.
+func (p *Peer) Move(ports PeerPorts, join []string) {
+	p.config.Ports, p.config.Join = ports, join
+}
+
+// Ports returns the peer's ports.
+func (p *Peer) Ports() PeerPorts { return p.config.Ports }
+
+// DataPath returns the data directory.
+func (p *Peer) DataPath() string { return filepath.Join(p.config.Dir, p.config.Name) }
+
+// TCPAddress is where nsqds connect.
+func (p *Peer) TCPAddress() string { return Address(p.config.Ports.TCP) }
+
+// HTTPAddress is where consumers and nsqadmin ask.
+func (p *Peer) HTTPAddress() string { return Address(p.config.Ports.HTTP) }
+
+// URL returns the URL of a path, which may have a query, at this peer.
+func (p *Peer) URL(path string) string { return "http://" + p.HTTPAddress() + path }
+
+// GetJSON decodes the answer to GET path, which must be 200.
+func (p *Peer) GetJSON(ctx context.Context, path string, into any) error {
+	status, body, err := Get(ctx, p.URL(path))
+	if err != nil {
+		return err
+	}
+	if status != http.StatusOK {
+		return fmt.Errorf("GET %s of %s: status %d: %.200s", path, p.Name(), status, body)
+	}
+	return json.Unmarshal(body, into)
+}
+
+// Ready returns nil if the peer says that it is ready.
+func (p *Peer) Ready(ctx context.Context) error { return WantOK(ctx, p.URL("/readyz")) }
+
+// Leader returns the name of the leader that this peer knows, "" if none.
+func (p *Peer) Leader(ctx context.Context) (string, error) {
+	var status struct {
+		Leader string `json:"leader"`
+	}
+	err := p.GetJSON(ctx, "/v1/status", &status)
+	return status.Leader, err
+}
+
+// Restart stops the peer as an operator would and starts it again.
+func (p *Peer) Restart(timeout time.Duration) error {
+	if err := p.Stop(timeout); err != nil {
+		return err
+	}
+	return p.Start()
+}
