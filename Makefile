@@ -10,9 +10,12 @@ STATICCHECK := $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GENERATED   := \.pb\.go$$|\.pb\.txt$$
 E2E_TIMEOUT := 30m
 
-.PHONY: all build run dev test check format vet lint race arrows e2e bench-go fuzz generate image up down clean
+.PHONY: all build run dev test check format vet lint race arrows e2e bench-go fuzz generate image up down clean help
 
 all: build
+
+help:
+	@grep '^## ' Makefile | cut -c4-
 
 ## build: lookupd and lookupctl into ./bin
 build:
@@ -68,6 +71,17 @@ fuzz:
 ## generate: the protobuf code; needs protoc
 generate:
 	$(GO) generate ./...
+
+## image: the container image, from binaries built here; pulls nothing
+image:
+	./deploy/image.sh
+
+## up: three peers in containers        down: stop them, keep their data
+up: image
+	docker-compose up -d
+
+down:
+	docker-compose down
 
 clean:
 	rm -rf bin
