@@ -1,0 +1,68 @@
+package e2e_test
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+var raceDaemon = flag.Bool("race-daemon", false, "build lookupd with the race detector")
+
+// binaries are the programs under test, built by TestMain before any test runs
+// and never written after.
+var binaries struct{ dir, lookupd, lookupctl, nsqd, nsqadmin, nsqlookupd string }
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := build(); err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+// build makes all binaries in a directory that stays, so that the next run
+// links only what changed.
+func build() error {
+	root, err := filepath.Abs("..")
+	if err != nil {
+		return err
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return err
+	}
+	sum := sha256.Sum256([]byte(root)) // checkouts side by side do not share
+	dir := filepath.Join(cache, "lookupd-e2e", hex.EncodeToString(sum[:4]))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	b := &binaries
+	b.dir = dir
+	b.lookupd, b.lookupctl = filepath.Join(dir, "lookupd"), filepath.Join(dir, "lookupctl")
+	b.nsqd, b.nsqadmin, b.nsqlookupd = filepath.Join(dir, "nsqd"), filepath.Join(dir, "nsqadmin"), filepath.Join(dir, "nsqlookupd")
+
+	const nsq = "github.com/nsqio/nsq/apps/"
+	if err := goBuild(".", dir, nsq+"nsqd", nsq+"nsqadmin", nsq+"nsqlookupd"); err != nil {
+		return err
+	}
+	tags := []string{"-tags", "hashicorpmetrics"}
+	if *raceDaemon {
+		tags = append(tags, "-race")
+	}
+	return goBuild(root, dir, append(tags, "./cmd/lookupd", "./cmd/lookupctl")...)
+}
+
+func goBuild(in, out string, args ...string) error {
+	cmd := exec.Command("go", append([]string{"build", "-o", out + string(filepath.Separator)}, args...)...)
+	cmd.Dir = in
+	if output, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%v in %s: %w\n%s", cmd.Args, in, err, output)
+	}
+	return nil
+}
