@@ -20,8 +20,7 @@ const slots = 6
 //	3  `*` only where nsqlookupd refuses it too
 //	4  ephemeral names are unregistered one by one before a connection ends or
 //	   a whole topic is unregistered; ephemeral topics have no channels
-//	5  channel deletions all go to one peer, and not to ephemeral channels,
-//	   whose own end at another peer is remembered too
+//	5  channel deletions all go to one peer
 //	6  lists are sorted before they are compared
 //	9  no pprof, no cross-site request
 //
@@ -245,7 +244,7 @@ func (g *generator) http() action {
 	case n < 76:
 		return action{slot: -1, request: "POST /channel/create?topic=" + t + "&channel=" + c}
 	case n < 80:
-		return action{slot: -1, request: "POST /channel/delete?topic=" + t + "&channel=" + strings.Replace(c, "x%23", "x", 1), samePeer: true}
+		return action{slot: -1, request: "POST /channel/delete?topic=" + t + "&channel=" + c, samePeer: true}
 	case n < 86:
 		return action{slot: -1, request: "POST /topic/tombstone?topic=" + t + "&node=" + node}
 	}

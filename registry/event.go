@@ -17,6 +17,10 @@ const (
 	SessionClosed
 	SessionSuspended
 	SessionResumed
+	// An ephemeral topic or channel went with its last producer. Nobody deleted
+	// it, and nobody declares it any more.
+	TopicExpired
+	ChannelExpired
 )
 
 // Event is one thing that a command changed, published after it was applied.

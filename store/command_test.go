@@ -224,7 +224,7 @@ func TestCommands(t *testing.T) {
 			{register(nodeA, 1, "p1", "t", "c#ephemeral"), changed, ""},
 			{register(nodeA, 2, "p2", "t", "c#ephemeral"), changed, ""},
 			{unregister(nodeA, 1, "p1", "t", "c#ephemeral"), changed, "-producer t/c#ephemeral p1"},
-			{closing(nodeA, 2, "p2"), changed, "-producer t/c#ephemeral p2, -channel t/c#ephemeral, -producer t p2, -session p2 a/2"},
+			{closing(nodeA, 2, "p2"), changed, "-producer t/c#ephemeral p2, ~channel t/c#ephemeral, -producer t p2, -session p2 a/2"},
 		},
 		want: `
 			t [] shows [p1]
@@ -236,7 +236,7 @@ func TestCommands(t *testing.T) {
 			{open(nodeA, 1, "p1"), changed, ""},
 			{register(nodeA, 1, "p1", "t", "c#ephemeral"), changed, ""},
 			{register(nodeA, 1, "p1", "t", "d"), changed, ""},
-			{unregister(nodeA, 1, "p1", "t", ""), changed, "-producer t/c#ephemeral p1, -channel t/c#ephemeral, -producer t/d p1, -producer t p1"},
+			{unregister(nodeA, 1, "p1", "t", ""), changed, "-producer t/c#ephemeral p1, ~channel t/c#ephemeral, -producer t/d p1, -producer t p1"},
 		},
 		want: `
 			t [d] shows []
@@ -248,7 +248,7 @@ func TestCommands(t *testing.T) {
 			{register(nodeA, 1, "p1", "t#ephemeral", "c"), changed, ""},
 			{createChannel("t#ephemeral", "d"), changed, ""},
 			{unregister(nodeA, 1, "p1", "t#ephemeral", "c"), changed, ""},
-			{closing(nodeA, 1, "p1"), changed, "-producer t#ephemeral p1, -topic t#ephemeral, -session p1 a/1"},
+			{closing(nodeA, 1, "p1"), changed, "-producer t#ephemeral p1, ~topic t#ephemeral, -session p1 a/1"},
 		},
 	}, {
 		name: "an ephemeral topic that another holds stays",
@@ -273,7 +273,7 @@ func TestCommands(t *testing.T) {
 			{open(nodeA, 1, "p1"), changed, ""},
 			{register(nodeA, 1, "p1", "u", ""), changed, ""},
 			{unregister(nodeA, 1, "p1", "u", ""), changed, ""},
-			{unregister(nodeA, 1, "p1", "u", "d#ephemeral"), changed, "-channel u/d#ephemeral"},
+			{unregister(nodeA, 1, "p1", "u", "d#ephemeral"), changed, "~channel u/d#ephemeral"},
 		},
 		want: `
 			t#ephemeral [c#ephemeral] shows []

@@ -24,7 +24,7 @@ func (c *Change) DeleteTopic(topic string) registry.Result {
 	if !registry.ValidName(topic) || c.get(topicsTable, topicKey(topic)) == nil {
 		return registry.ResultUnchanged
 	}
-	c.dropTopic(topic)
+	c.dropTopic(topic, registry.TopicDeleted)
 	return registry.ResultChanged
 }
 
@@ -36,7 +36,7 @@ func (c *Change) DeleteChannel(topic, channel string) registry.Result {
 		return registry.ResultChannelNotFound
 	}
 	c.dropRegistrations(Name{Topic: topic, Channel: channel})
-	c.dropChannel(topic, channel)
+	c.dropChannel(topic, channel, registry.ChannelDeleted)
 	return registry.ResultChanged
 }
 
@@ -73,22 +73,22 @@ func (c *Change) dropIfAbandoned(name Name) bool {
 		return false
 	}
 	if name.Channel == "" {
-		c.dropTopic(name.Topic)
+		c.dropTopic(name.Topic, registry.TopicExpired)
 	} else {
-		c.dropChannel(name.Topic, name.Channel)
+		c.dropChannel(name.Topic, name.Channel, registry.ChannelExpired)
 	}
 	return true
 }
 
-// dropChannel removes a channel that has no registrations.
-func (c *Change) dropChannel(topic, channel string) {
+// dropChannel removes a channel that has no registrations; why is told.
+func (c *Change) dropChannel(topic, channel string, why registry.EventKind) {
 	c.remove(topicsTable, channelKey(topic, channel), []byte(noFlags))
 	c.meta.channels--
-	c.emit(registry.Event{Kind: registry.ChannelDeleted, Topic: topic, Channel: channel})
+	c.emit(registry.Event{Kind: why, Topic: topic, Channel: channel})
 }
 
-// dropTopic removes all of a topic. One event tells it all.
-func (c *Change) dropTopic(topic string) {
+// dropTopic removes all of a topic. One event tells it all, and why.
+func (c *Change) dropTopic(topic string, why registry.EventKind) {
 	for _, channel := range c.Channels(topic) {
 		c.dropRegistrations(Name{Topic: topic, Channel: channel})
 		c.remove(topicsTable, channelKey(topic, channel), []byte(noFlags))
@@ -97,7 +97,7 @@ func (c *Change) dropTopic(topic string) {
 	c.dropRegistrations(Name{Topic: topic})
 	c.remove(topicsTable, topicKey(topic), []byte(noFlags))
 	c.meta.topics--
-	c.emit(registry.Event{Kind: registry.TopicDeleted, Topic: topic})
+	c.emit(registry.Event{Kind: why, Topic: topic})
 }
 
 // dropRegistrations removes the registrations of the channel, or the topic's

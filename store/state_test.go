@@ -144,6 +144,7 @@ func eventText(events []registry.Event) string {
 		registry.TombstoneSet: "+tombstone", registry.TombstoneEnded: "-tombstone",
 		registry.SessionOpened: "+session", registry.SessionClosed: "-session",
 		registry.SessionSuspended: "suspended", registry.SessionResumed: "resumed",
+		registry.TopicExpired: "~topic", registry.ChannelExpired: "~channel",
 	}
 	if len(events) == 0 {
 		return none
