@@ -67,8 +67,13 @@ func TestProducerIsNode(t *testing.T) {
 		node     string
 		want     bool
 	}{
-		{v4, "h:4151", true}, {v4, "h:4150", false}, {v4, "h", false}, {v4, "", false},
-		{v6, "::1:4151", true}, {v6, "[::1]:4151", true}, {v6, "[::1]:4150", false},
+		{v4, "h:4151", true},
+		{v4, "h:4150", false},
+		{v4, "h", false},
+		{v4, "", false},
+		{v6, "::1:4151", true},
+		{v6, "[::1]:4151", true},
+		{v6, "[::1]:4150", false},
 	} {
 		if got := c.producer.IsNode(c.node); got != c.want {
 			t.Errorf("%s %q: %v", c.producer.ID(), c.node, got)

@@ -84,7 +84,8 @@ func TestIdentified(t *testing.T) {
 		"ping":                  {"PING\nPING x\n", []string{"OK", "OK"}, "ping; ping", true},
 		"pipelined": {
 			"REGISTER t a\nREGISTER t b\nPING\nUNREGISTER t a\n",
-			[]string{"OK", "OK", "OK", "OK"}, "register t/a; register t/b; ping; unregister t/a", true,
+			[]string{"OK", "OK", "OK", "OK"},
+			"register t/a; register t/b; ping; unregister t/a", true,
 		},
 		"odd names": {
 			"REGISTER . ..\nREGISTER - _\nREGISTER a#ephemeral b#ephemeral\nREGISTER " + repeat(64) + " " + repeat(54) + "#ephemeral\n",
