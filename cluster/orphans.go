@@ -89,8 +89,8 @@ func rest(now, since time.Time, limit time.Duration) time.Duration {
 	return max(limit-now.Sub(since), 0)
 }
 
-// has reports whether a session belongs to the group.
-func (g OrphanGroup) has(id registry.SessionID) bool {
+// Has reports whether a session belongs to the group.
+func (g OrphanGroup) Has(id registry.SessionID) bool {
 	return id.Node == g.Peer && (g.Epoch == 0 || id.Epoch < g.Epoch)
 }
 
@@ -166,7 +166,7 @@ func (n *Node) endGroup(ctx context.Context, term uint64, g OrphanGroup) bool {
 	var ends []registry.Command
 	err := n.View(func(v *store.View) error {
 		for _, s := range v.SessionsOf(g.Peer) {
-			if g.has(s.ID) {
+			if g.Has(s.ID) {
 				ends = append(ends, registry.EndOrphan{Session: s.ID, Producer: s.Producer, Term: term})
 			}
 		}

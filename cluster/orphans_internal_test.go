@@ -79,7 +79,7 @@ func TestOrphanGroupHas(t *testing.T) {
 		{OrphanGroup{Peer: lostPeer, Epoch: 7}, false},
 		{OrphanGroup{Peer: goodPeer}, false},
 	} {
-		if c.group.has(id) != c.want {
+		if c.group.Has(id) != c.want {
 			t.Errorf("%+v", c.group)
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/lookupd/lookupd/cluster"
 	"github.com/lookupd/lookupd/fsm"
 	"github.com/lookupd/lookupd/registry"
+	"github.com/lookupd/lookupd/session"
 	"github.com/lookupd/lookupd/store"
 )
 
@@ -41,9 +42,10 @@ type fakeNode struct {
 	leader   atomic.Pointer[string]
 	lost     atomic.Int64 // nanoseconds without a quorum, 0 if there is one
 	notReady atomic.Bool
-	slow     chan struct{} // reads wait until it is closed; nil means they do not
-	reading  atomic.Int64  // reads that wait so
-	fail     error         // set before requests are made
+	slow     chan struct{}         // reads wait until it is closed; nil means they do not
+	reading  atomic.Int64          // reads that wait so
+	fail     error                 // set before requests are made
+	orphans  []cluster.OrphanGroup // likewise
 }
 
 func newFakeCluster(t testing.TB, names ...string) *fakeCluster {
@@ -208,13 +210,15 @@ func (n *fakeNode) Status(context.Context) (cluster.Status, error) {
 	return cluster.Status{Sentence: "Healthy.", State: cluster.StateHealthy, Leader: n.Leader(), Index: index, Peers: []cluster.PeerStatus{}}, nil
 }
 
+func (n *fakeNode) Orphans(context.Context) []cluster.OrphanGroup { return n.orphans }
+
 // producer opens a session of an nsqd on the peer and registers names: "t" or "t/c".
 func (n *fakeNode) producer(seq uint64, info registry.ProducerInfo, topics ...[2]string) {
 	n.cluster.t.Helper()
-	session := registry.SessionID{Node: n.id, Epoch: 1, Seq: seq}
-	commands := []registry.Command{registry.OpenSession{Session: session, Producer: info}}
+	id := registry.SessionID{Node: n.id, Epoch: 1, Seq: seq}
+	commands := []registry.Command{registry.OpenSession{Session: id, Producer: info}}
 	for _, name := range topics {
-		commands = append(commands, registry.Register{Session: session, Producer: info.ID(), Topic: name[0], Channel: name[1]})
+		commands = append(commands, registry.Register{Session: id, Producer: info.ID(), Topic: name[0], Channel: name[1]})
 	}
 	results, _ := n.cluster.propose(n.id, commands...)
 	for i, r := range results {
@@ -238,6 +242,17 @@ type pings map[registry.ProducerID]time.Time
 func (p pings) LastPing(id registry.ProducerID) (time.Time, bool) {
 	at, ok := p[id]
 	return at, ok
+}
+
+// Sessions says that the producers' sessions of epoch 1 are here.
+func (p pings) Sessions() []session.Status {
+	var all []session.Status
+	for id := range p {
+		all = append(all, session.Status{
+			Producer: id, ID: registry.SessionID{Node: "a-00000000", Epoch: 1, Seq: 1}, PingAge: 1500 * time.Millisecond, Pending: 2,
+		})
+	}
+	return all
 }
 
 // clock is a monotonic clock that only tests move.

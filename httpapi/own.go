@@ -40,11 +40,12 @@ func (s *Server) own() *http.ServeMux {
 	get("/livez", livez)
 	get("/readyz", s.readyz)
 	get("/v1/status", s.status)
+	get("/v1/producers", s.producers)
 	if s.cfg.Metrics != nil {
 		get("/metrics", s.cfg.Metrics.ServeHTTP)
 	}
 	mux.HandleFunc("/v1/", func(w http.ResponseWriter, r *http.Request) {
-		s.failV1(w, errNotFound, "there is no route "+clip(r.URL.Path), "this version has /v1/status")
+		s.failV1(w, errNotFound, "there is no route "+clip(r.URL.Path), "this version has /v1/status and /v1/producers")
 	})
 	return mux
 }
@@ -136,7 +137,7 @@ func routeOf(path string) string {
 	switch path {
 	case "/ping", "/info", "/lookup", "/topics", "/channels", "/nodes", "/debug",
 		"/topic/create", "/topic/delete", "/topic/tombstone", "/channel/create", "/channel/delete",
-		"/livez", "/readyz", "/metrics", "/v1/status":
+		"/livez", "/readyz", "/metrics", "/v1/status", "/v1/producers":
 		return path
 	}
 	if strings.HasPrefix(path, pprofPrefix) {

@@ -30,6 +30,8 @@ var (
 	errInvalidTopic       = apiError{http.StatusBadRequest, "INVALID_ARG_TOPIC"}
 	errInvalidChannel     = apiError{http.StatusBadRequest, "INVALID_ARG_CHANNEL"}
 	errInvalidConsistency = apiError{http.StatusBadRequest, "INVALID_ARG_CONSISTENCY"}
+	errInvalidState       = apiError{http.StatusBadRequest, "INVALID_ARG_STATE"}
+	errInvalidLimit       = apiError{http.StatusBadRequest, "INVALID_ARG_LIMIT"}
 	errTopicNotFound      = apiError{http.StatusNotFound, "TOPIC_NOT_FOUND"}
 	errChannelNotFound    = apiError{http.StatusNotFound, "CHANNEL_NOT_FOUND"}
 	errNotFound           = apiError{http.StatusNotFound, "NOT_FOUND"}

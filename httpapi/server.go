@@ -17,6 +17,7 @@ import (
 	"github.com/lookupd/lookupd/cluster"
 	"github.com/lookupd/lookupd/fsm"
 	"github.com/lookupd/lookupd/registry"
+	"github.com/lookupd/lookupd/session"
 	"github.com/lookupd/lookupd/store"
 )
 
@@ -48,6 +49,9 @@ type node interface {
 	WaitApplied(ctx context.Context, index uint64) error
 	// Status describes the cluster as this peer sees it.
 	Status(ctx context.Context) (cluster.Status, error)
+	// Orphans returns, as the leader counts them, the groups of sessions whose
+	// peer is gone, none if it cannot be asked before ctx ends.
+	Orphans(ctx context.Context) []cluster.OrphanGroup
 	// Feed tells what changed in this peer's state.
 	Feed() *fsm.Feed
 }
@@ -56,6 +60,8 @@ type node interface {
 type sessions interface {
 	// LastPing returns when a producer connected to this peer was last heard.
 	LastPing(registry.ProducerID) (time.Time, bool)
+	// Sessions returns the sessions with a living connection to this peer.
+	Sessions() []session.Status
 }
 
 // Limits bound what clients may take.

@@ -3,6 +3,7 @@ package store
 import (
 	"cmp"
 	"slices"
+	"strings"
 
 	"github.com/lookupd/lookupd/registry"
 )
@@ -132,6 +133,30 @@ func (v *View) Producers() []registry.ProducerInfo {
 		producers = append(producers, v.info(registry.ProducerID(key), info))
 	}
 	return producers
+}
+
+// ProducersAfter calls fn for each producer whose id begins with prefix and is
+// above after, by id, with its sessions, until fn returns false.
+func (v *View) ProducersAfter(prefix string, after registry.ProducerID, fn func(registry.ProducerInfo, []registry.SessionState) bool) {
+	b := v.bucket(producersTable)
+	if b == nil {
+		return
+	}
+	c := b.Cursor()
+	key, value := c.Seek([]byte(max(prefix, string(after))))
+	if key != nil && string(key) == string(after) {
+		key, value = c.Next()
+	}
+	for ; key != nil && strings.HasPrefix(string(key), prefix); key, value = c.Next() {
+		sessions, info, ok := decodeSessions(value)
+		if !ok {
+			v.damaged(producersTable, key)
+			return
+		}
+		if !fn(v.info(registry.ProducerID(key), info), v.states(sessions)) {
+			return
+		}
+	}
 }
 
 // Producer returns a producer and its sessions, by node id.
