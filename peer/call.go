@@ -103,6 +103,7 @@ func (c *caller) run(l *line) {
 	close(l.ready)
 	c.mu.Unlock()
 	if err == nil {
+		l.client.watch()
 		l.client.codec.Wait()
 	}
 }
@@ -135,6 +136,25 @@ func (c *client) ended() bool {
 	}
 }
 
+// watch returns when the connection ends, and ends it once a call is not
+// answered within its time: the other side answers each at its deadline at the
+// latest, whether anybody still waits or not. If it does not, it is dead, and
+// closing the connection frees all that waits for it.
+func (c *client) watch() {
+	sweep := time.NewTicker(c.timings.sweep)
+	defer sweep.Stop()
+	for {
+		select {
+		case <-c.codec.Closed():
+			return
+		case now := <-sweep.C:
+			if c.codec.Overdue(now.Add(-c.timings.grace)) {
+				_ = c.codec.Close() // dead, as said
+			}
+		}
+	}
+}
+
 // call makes one call. It returns when it is answered, the connection ends or
 // ctx does; net/rpc knows no contexts.
 func (c *client) call(ctx context.Context, m method, req, resp proto.Message) error {
@@ -150,20 +170,8 @@ func (c *client) call(ctx context.Context, m method, req, resp proto.Message) er
 	case <-call.Done:
 		return callError(call.Error)
 	case <-ctx.Done():
-		c.giveUp(call, time.Until(deadline)+c.timings.grace)
 		return fmt.Errorf("%w: %w", ErrUnknownOutcome, ctx.Err())
 	}
-}
-
-// giveUp leaves a call that nobody waits for any more. The other side answers
-// it at its deadline at the latest. If it does not within its time, it is dead,
-// and closing the connection frees all that waits for it.
-func (c *client) giveUp(call *rpc.Call, within time.Duration) {
-	time.AfterFunc(within, func() {
-		if len(call.Done) == 0 {
-			_ = c.codec.Close() // dead, as said
-		}
-	})
 }
 
 // callError sorts the errors of net/rpc and the codec.

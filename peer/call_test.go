@@ -9,8 +9,10 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -301,6 +303,43 @@ func TestHungPeer(t *testing.T) {
 	}
 }
 
+// TestGivenUpCallIsFreedByItsAnswer: a leader that confirms its term waits for
+// a majority only and gives the other calls up, thousands a second.
+func TestGivenUpCallIsFreedByItsAnswer(t *testing.T) {
+	const calls = 100
+	arrived, answers := make(chan struct{}, calls), make(chan struct{})
+	a, _ := pair(t, &handler{confirm: func(context.Context, *peerpb.ConfirmRequest) *peerpb.ConfirmResponse {
+		arrived <- struct{}{}
+		<-answers // although the caller has left, as a slow one does
+		return &peerpb.ConfirmResponse{}
+	}})
+	var freed atomic.Int32
+	ctx, cancel := context.WithCancel(t.Context())
+	var callers sync.WaitGroup
+	for range calls {
+		callers.Go(func() {
+			req := &peerpb.ConfirmRequest{ClusterId: strings.Repeat("x", 100)}
+			runtime.AddCleanup(req, func(struct{}) { freed.Add(1) }, struct{}{})
+			if _, err := a.Confirm(ctx, "b-00000002", req); !errors.Is(err, peer.ErrUnknownOutcome) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	for range calls {
+		<-arrived
+	}
+	cancel()
+	callers.Wait()
+	close(answers)
+	eventually(t, func() error {
+		runtime.GC()
+		if n := freed.Load(); n < calls*9/10 {
+			return fmt.Errorf("%d of %d calls were freed", n, calls)
+		}
+		return nil
+	})
+}
+
 // shakesHands tells of each connection on which it shook hands.
 func shakesHands(t *testing.T) (addr string, shaken <-chan struct{}) {
 	t.Helper()
@@ -318,12 +357,12 @@ func shakesHands(t *testing.T) (addr string, shaken <-chan struct{}) {
 			}
 			defer func() { _ = c.Close() }() // at the end of the test
 			if _, err := peer.ReadHello(c); err != nil {
-				t.Error(err)
+				continue // its dialler has stopped
 			}
 			if err := peer.WriteWelcome(c, &peerpb.Welcome{
-				Protocol: 1, ClusterId: cluster, NodeId: "b-00000002", Epoch: 1,
+				Protocol: 1, ClusterId: cluster, NodeId: "b-00000002", Epoch: 1, RunId: runID('b'),
 			}); err != nil {
-				t.Error(err)
+				continue
 			}
 			each <- struct{}{}
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
 
 	"github.com/lookupd/lookupd/peer/internal/wire"
 	"github.com/lookupd/lookupd/peer/peerpb"
@@ -42,12 +43,36 @@ type Config struct {
 	// Resolve returns the address at which a peer is to be dialled now.
 	Resolve func(registry.NodeID) (addr string, ok bool)
 	// Refuse, if set, reports whether a peer was removed from the cluster.
-	Refuse func(registry.NodeID) bool
-	// Term, if set, returns raft's current term: requests whose term is far
-	// above it are refused (see guard.go).
-	Term    func() uint64
+	Refuse  func(registry.NodeID) bool
 	Handler Handler
 	Logger  *slog.Logger
+
+	// Epochs is the highest epoch of each peer that earlier runs have seen. New
+	// copies it.
+	Epochs map[registry.NodeID]uint64
+	// SawEpoch, if set, is told of each epoch of a peer of this cluster that is
+	// above all before it. Calls may come out of order.
+	SawEpoch func(registry.NodeID, uint64)
+
+	// What follows lets guard.go see the state that raft's requests would
+	// change; a check whose function is nil is not made.
+
+	// Term returns raft's current term: terms far above it are refused.
+	Term func() uint64
+	// Leader returns the peer that raft takes for the leader, "" for none: only
+	// that one may ask for an election at once.
+	Leader func() registry.NodeID
+	// Applied returns the highest index that is applied here. It ought to count
+	// what raft knows to be committed as applied: raft queues such entries for
+	// the state machine, and a snapshot would come after them. A snapshot that
+	// ends below it is answered but not installed.
+	Applied func() uint64
+	// StateSize returns how many bytes a snapshot of the own state would have:
+	// four times as many are accepted if that is above 1 GiB.
+	StateSize func() int64
+	// CheckEntry returns an error for an entry that was damaged on its way. Raft
+	// must not see it: it has cut its log before it stores what it was sent.
+	CheckEntry func(*raft.Log) error
 
 	// RaftTimeout bounds each read and write of a raft RPC; 0 means 5 s.
 	RaftTimeout time.Duration

@@ -8,35 +8,66 @@ import (
 	"github.com/lookupd/lookupd/registry"
 )
 
+const (
+	// maxConns bounds the connections that came in, maxConnsOfFresh those of
+	// them whose peer, or this one, has no cluster yet.
+	maxConns        = 64
+	maxConnsOfFresh = maxConns / 2
+	// maxConnsPerNode bounds what came in from one peer. It needs up to 3 pooled
+	// for raft, 2 that pipelines or a snapshot hold, and 1 for calls; the rest
+	// is for those that it gave up and this side does not know to be dead.
+	maxConnsPerNode = 8
+)
+
 // conn is a connection after its handshake. Closing it forgets it.
 type conn struct {
 	net.Conn
 	remote
-	owner *conns
+	inbound bool
+	owner   *conns
+	once    sync.Once
+	done    chan struct{} // closed by Close
 }
 
 // Close closes the connection; more than once is fine.
 func (c *conn) Close() error {
-	c.owner.forget(c)
+	c.once.Do(func() {
+		c.owner.forget(c)
+		close(c.done)
+	})
 	return c.Conn.Close()
+}
+
+// life is the latest start of a peer that was seen.
+type life struct {
+	epoch uint64
+	run   string // "" while only the epoch is known
 }
 
 // conns holds every open connection of a Network by peer, because raft's
 // transport closes neither those it pooled nor those it accepted.
 type conns struct {
+	sawEpoch func(registry.NodeID, uint64) // called without mu; may be nil
+
 	mu     sync.Mutex
 	closed bool
 	pre    map[net.Conn]struct{} // before the handshake
 	byNode map[registry.NodeID]map[*conn]struct{}
-	epochs map[registry.NodeID]uint64 // highest seen, of our cluster's peers
+	lives  map[registry.NodeID]life // of our cluster's peers and of this one
 }
 
-func newConns() *conns {
-	return &conns{
-		pre:    map[net.Conn]struct{}{},
-		byNode: map[registry.NodeID]map[*conn]struct{}{},
-		epochs: map[registry.NodeID]uint64{},
+func newConns(cfg Config, run string) *conns {
+	cs := &conns{
+		sawEpoch: cfg.SawEpoch,
+		pre:      map[net.Conn]struct{}{},
+		byNode:   map[registry.NodeID]map[*conn]struct{}{},
+		lives:    map[registry.NodeID]life{},
 	}
+	for node, epoch := range cfg.Epochs {
+		cs.lives[node] = life{epoch: epoch}
+	}
+	cs.lives[cfg.Node] = life{epoch: cfg.Epoch, run: run}
+	return cs
 }
 
 // begin notes a connection whose handshake begins, so that closeAll ends it.
@@ -57,40 +88,83 @@ func (cs *conns) end(c net.Conn) {
 	delete(cs.pre, c)
 }
 
-// admit takes c in as a connection of r, refuses an epoch below one that was
-// seen, and closes what an older life of the peer has left open.
-func (cs *conns) admit(c net.Conn, r remote) (*conn, error) {
-	admitted, left, err := cs.add(c, r)
+// admit takes c in as a connection of r. It refuses an epoch below one that was
+// seen, a second process with the same one and what is above the limits, and
+// closes what an older life of the peer has left open.
+func (cs *conns) admit(c net.Conn, r remote, inbound bool) (*conn, error) {
+	admitted, left, higher, err := cs.add(c, r, inbound)
 	for _, old := range left {
 		_ = old.Close() // its peer is gone
+	}
+	if higher && cs.sawEpoch != nil {
+		cs.sawEpoch(r.node, r.epoch)
 	}
 	return admitted, err
 }
 
-func (cs *conns) add(c net.Conn, r remote) (admitted *conn, left []*conn, err error) {
+func (cs *conns) add(c net.Conn, r remote, inbound bool) (admitted *conn, left []*conn, higher bool, err error) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
-	if cs.closed {
-		return nil, nil, ErrClosed
-	}
-	if seen := cs.epochs[r.node]; r.epoch < seen {
-		return nil, nil, fmt.Errorf("%w: %s says %d after %d", ErrOldEpoch, r.node, r.epoch, seen)
+	seen := cs.lives[r.node]
+	switch {
+	case cs.closed:
+		return nil, nil, false, ErrClosed
+	case r.epoch < seen.epoch:
+		return nil, nil, false, fmt.Errorf("%w: %s says %d after %d", ErrOldEpoch, r.node, r.epoch, seen.epoch)
+	case r.epoch == seen.epoch && seen.run != "" && r.run != seen.run:
+		return nil, nil, false, fmt.Errorf("%w: %s, epoch %d", ErrDuplicateID, r.node, r.epoch)
 	}
 	if r.ours {
 		// What a foreigner says must not lock a peer of ours out.
-		cs.epochs[r.node] = r.epoch
 		for old := range cs.byNode[r.node] {
 			if old.epoch < r.epoch {
 				left = append(left, old)
 			}
 		}
+		higher = r.epoch > seen.epoch
+		cs.lives[r.node] = life{epoch: r.epoch, run: r.run}
 	}
-	admitted = &conn{Conn: c, remote: r, owner: cs}
+	if inbound {
+		if err := cs.roomLocked(r); err != nil {
+			return nil, left, higher, err
+		}
+	}
+	admitted = &conn{Conn: c, remote: r, inbound: inbound, owner: cs, done: make(chan struct{})}
 	if cs.byNode[r.node] == nil {
 		cs.byNode[r.node] = map[*conn]struct{}{}
 	}
 	cs.byNode[r.node][admitted] = struct{}{}
-	return admitted, left, nil
+	return admitted, left, higher, nil
+}
+
+// roomLocked says whether one more connection of r may come in. Those that its
+// life makes obsolete do not count, and those of fresh peers take no place of a
+// peer of ours.
+func (cs *conns) roomLocked(r remote) error {
+	var all, fresh, same int
+	for node, of := range cs.byNode {
+		for c := range of {
+			if !c.inbound || r.ours && node == r.node && c.epoch < r.epoch {
+				continue
+			}
+			all++
+			if !c.ours {
+				fresh++
+			}
+			if node == r.node && c.ours == r.ours {
+				same++
+			}
+		}
+	}
+	switch {
+	case same >= maxConnsPerNode:
+		return fmt.Errorf("%w: %d from %s", ErrBusy, same, r.node)
+	case all >= maxConns:
+		return fmt.Errorf("%w: %d in all", ErrBusy, all)
+	case !r.ours && fresh >= maxConnsOfFresh:
+		return fmt.Errorf("%w: %d from fresh peers", ErrBusy, fresh)
+	}
+	return nil
 }
 
 func (cs *conns) forget(c *conn) {

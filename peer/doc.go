@@ -3,8 +3,9 @@
 //
 // Every connection, whichever way it is used, begins with a handshake
 // (handshake.go) in which both sides say who they are. It keeps out foreign
-// clusters, removed peers, a peer that is not the one that was meant, and the
-// older life of a peer whose data directory was copied or restored.
+// clusters, removed peers, a peer that is not the one that was meant, the older
+// life of a peer whose data directory was copied or restored, and the second of
+// two processes that run from copies of one.
 //
 // The package does not know what a batch or a read index means, never sends a
 // call on or again, keeps no membership and finds nobody: it asks
@@ -16,9 +17,16 @@
 //   - ErrUnreachable is only returned when no byte of the call was sent.
 //   - A call ends when its context does, whatever the other side does.
 //   - Memory that a connection takes before its handshake is bounded, and so is
-//     the number of such connections.
-//   - After Close no connection is open and no goroutine of the package runs;
-//     those of net/rpc and raft that read from one are at their end.
+//     the number of such connections: 16 handshakes are under way and 48 wait.
+//   - At most 64 connections that came in are open, 8 of one peer.
+//   - Raft sees no request that was not checked against the peer at the other
+//     end of its connection (guard.go).
+//   - An attempt to connect takes 1 s at most, and a connection whose other side
+//     vanished is closed within 4 s (on other systems than Linux, when data is
+//     under way, at its deadline).
+//   - After Disconnect no connection is open. After Close no goroutine of the
+//     package runs; those of net/rpc and raft that read from one are at their
+//     end.
 //
 // Locks: a caller's mutex comes before Network's and that of conns, which are
 // never held together. None is held during I/O.

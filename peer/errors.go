@@ -29,6 +29,11 @@ var (
 	ErrWrongPeer = errors.New("another peer answers at that address")
 	// ErrOldEpoch: a later start of that peer was seen already.
 	ErrOldEpoch = errors.New("a later start of this peer was seen")
+	// ErrDuplicateID: another process with the same node id and epoch was seen
+	// first, so that two are running from copies of one data directory.
+	ErrDuplicateID = errors.New("two processes run with one identity")
+	// ErrBusy: the peer has as many connections as it takes.
+	ErrBusy = errors.New("peer takes no more connections")
 	// ErrRemoved: the peer was removed from the cluster.
 	ErrRemoved = errors.New("peer was removed from the cluster")
 	// ErrNoCluster: raft was asked for while one side has no cluster yet.

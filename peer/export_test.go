@@ -2,6 +2,7 @@ package peer
 
 import (
 	"io"
+	"net"
 	"time"
 
 	"github.com/lookupd/lookupd/peer/peerpb"
@@ -12,6 +13,13 @@ const (
 	MaxHello     = maxHello
 	HelloMagic   = helloMagic
 	MaxTermAhead = maxTermAhead
+
+	MaxHandshakes   = maxHandshakes
+	MaxConns        = maxConns
+	MaxConnsOfFresh = maxConnsOfFresh
+	MaxConnsPerNode = maxConnsPerNode
+	MaxSnapshot     = maxSnapshot
+	UserTimeout     = userTimeout
 )
 
 // SetTimings shortens what tests wait for; zero keeps a time. Before Open only.
@@ -24,6 +32,24 @@ func (n *Network) SetTimings(handshake, redial, grace time.Duration) {
 			*t.to = t.value
 		}
 	}
+	n.timings.sweep = min(n.timings.sweep, n.timings.grace)
+}
+
+// HandshakesUnderWay counts those of connections that came in.
+func (n *Network) HandshakesUnderWay() int { return len(n.handshakes) }
+
+// Connections returns the open connections, after their handshake, of both
+// directions.
+func (n *Network) Connections() []net.Conn {
+	n.conns.mu.Lock()
+	defer n.conns.mu.Unlock()
+	var open []net.Conn
+	for _, of := range n.conns.byNode {
+		for c := range of {
+			open = append(open, c.Conn)
+		}
+	}
+	return open
 }
 
 // WriteHello and ReadWelcome are the dialling side of a handshake.

@@ -29,6 +29,7 @@ const (
 	helloHeader  = len(helloMagic) + 2
 	maxHello     = 1024 // bytes of a message
 	maxIDLength  = 128
+	runIDLength  = 16
 	minProtocol  = 1
 	thisProtocol = 1
 )
@@ -37,6 +38,7 @@ const (
 type remote struct {
 	node  registry.NodeID
 	epoch uint64
+	run   string // drawn by its process
 	kind  peerpb.Kind
 	ours  bool // of our cluster, and neither side is fresh
 }
@@ -52,6 +54,8 @@ func refusals() map[peerpb.Refusal]error {
 		peerpb.Refusal_REFUSAL_NO_CLUSTER:       ErrNoCluster,
 		peerpb.Refusal_REFUSAL_MALFORMED:        ErrHandshake,
 		peerpb.Refusal_REFUSAL_STOPPING:         ErrClosed,
+		peerpb.Refusal_REFUSAL_DUPLICATE_ID:     ErrDuplicateID,
+		peerpb.Refusal_REFUSAL_BUSY:             ErrBusy,
 	}
 }
 
@@ -77,7 +81,7 @@ func (n *Network) accept(c net.Conn) (*conn, error) {
 	r, err := n.checkHello(&hello)
 	var admitted *conn
 	if err == nil {
-		admitted, err = n.conns.admit(c, r)
+		admitted, err = n.admit(c, r, true)
 	}
 	if err != nil {
 		// The other side learns why, if it still listens.
@@ -88,6 +92,7 @@ func (n *Network) accept(c net.Conn) (*conn, error) {
 		ClusterId: n.cfg.ClusterID(),
 		NodeId:    string(n.cfg.Node),
 		Epoch:     n.cfg.Epoch,
+		RunId:     []byte(n.run),
 	})
 	if err == nil {
 		err = c.SetDeadline(time.Time{})
@@ -100,7 +105,7 @@ func (n *Network) accept(c net.Conn) (*conn, error) {
 
 // checkHello decides on a Hello; it changes nothing.
 func (n *Network) checkHello(h *peerpb.Hello) (remote, error) {
-	r := remote{node: registry.NodeID(h.GetFrom()), epoch: h.GetEpoch(), kind: h.GetKind()}
+	r := remote{node: registry.NodeID(h.GetFrom()), epoch: h.GetEpoch(), run: string(h.GetRunId()), kind: h.GetKind()}
 	switch {
 	case h.GetMinProtocol() > thisProtocol || h.GetMaxProtocol() < minProtocol:
 		return r, fmt.Errorf("%w: peer %s speaks %d to %d, this one %d to %d", ErrProtocolVersion,
@@ -126,6 +131,7 @@ func (n *Network) greet(c net.Conn, to registry.NodeID, kind peerpb.Kind) (*conn
 		From:        string(n.cfg.Node),
 		To:          string(to),
 		Epoch:       n.cfg.Epoch,
+		RunId:       []byte(n.run),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrHandshake, err)
@@ -138,16 +144,40 @@ func (n *Network) greet(c net.Conn, to registry.NodeID, kind peerpb.Kind) (*conn
 	if err != nil {
 		return nil, err
 	}
-	return n.conns.admit(c, r)
+	return n.admit(c, r, false)
+}
+
+// admit takes in a connection whose other side is r.
+func (n *Network) admit(c net.Conn, r remote, inbound bool) (*conn, error) {
+	admitted, err := n.conns.admit(c, r, inbound)
+	if errors.Is(err, ErrDuplicateID) {
+		n.tellDuplicate(r.node, r.epoch, c.RemoteAddr().String())
+	}
+	return admitted, err
+}
+
+// tellDuplicate logs, once for each peer, that two processes claim to be it.
+func (n *Network) tellDuplicate(node registry.NodeID, epoch uint64, by string) {
+	n.mu.Lock()
+	told := n.duplicates[node]
+	n.duplicates[node] = true
+	n.mu.Unlock()
+	if !told {
+		n.cfg.Logger.Error("two processes run with one identity: stop one and give it a data directory of its own",
+			"peer", node, "epoch", epoch, "found_by", by)
+	}
 }
 
 func (n *Network) checkWelcome(w *peerpb.Welcome, to registry.NodeID, kind peerpb.Kind) (remote, error) {
-	r := remote{node: registry.NodeID(w.GetNodeId()), epoch: w.GetEpoch(), kind: kind}
+	r := remote{node: registry.NodeID(w.GetNodeId()), epoch: w.GetEpoch(), run: string(w.GetRunId()), kind: kind}
 	switch refusal := w.GetRefusal(); {
 	case refusal != peerpb.Refusal_REFUSAL_NONE:
 		sentinel, ok := refusals()[refusal]
 		if !ok {
 			sentinel = ErrHandshake
+		}
+		if errors.Is(sentinel, ErrDuplicateID) {
+			n.tellDuplicate(n.cfg.Node, n.cfg.Epoch, string(r.node))
 		}
 		return r, fmt.Errorf("refused by %q: %w", r.node, sentinel)
 	case r.node == "" || len(r.node) > maxIDLength:
@@ -161,10 +191,12 @@ func (n *Network) checkWelcome(w *peerpb.Welcome, to registry.NodeID, kind peerp
 }
 
 // checkRemote is what both sides check of each other. Whether the epoch went
-// back is conns.admit's question.
+// back or has two processes is conns.admit's question.
 func (n *Network) checkRemote(r remote, cluster string) (remote, error) {
 	own := n.cfg.ClusterID()
 	switch {
+	case len(r.run) != runIDLength:
+		return r, fmt.Errorf("%w: bad run id", ErrHandshake)
 	case own != "" && cluster != "" && own != cluster:
 		return r, fmt.Errorf("%w: %s is of %.64q", ErrForeignCluster, r.node, cluster)
 	case (own == "" || cluster == "") && r.kind == peerpb.Kind_KIND_RAFT:

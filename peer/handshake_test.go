@@ -6,8 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"net"
 	"net/http"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -21,11 +25,14 @@ import (
 func hello(change func(*peerpb.Hello)) *peerpb.Hello {
 	h := &peerpb.Hello{
 		MinProtocol: 1, MaxProtocol: 1, Kind: peerpb.Kind_KIND_CALLS,
-		ClusterId: cluster, From: "b-00000002", To: "a-00000001", Epoch: 1,
+		ClusterId: cluster, From: "b-00000002", To: "a-00000001", Epoch: 1, RunId: runID('b'),
 	}
 	change(h)
 	return h
 }
+
+// runID is one that no process draws.
+func runID(of byte) []byte { return bytes.Repeat([]byte{of}, 16) }
 
 func TestHandshakeRefuses(t *testing.T) {
 	removed := func(c *peer.Config) {
@@ -51,6 +58,9 @@ func TestHandshakeRefuses(t *testing.T) {
 		"no id":              {hello(func(h *peerpb.Hello) { h.From = "" }), peerpb.Refusal_REFUSAL_MALFORMED},
 		"long id":            {hello(func(h *peerpb.Hello) { h.From = strings.Repeat("x", 129) }), peerpb.Refusal_REFUSAL_MALFORMED},
 		"unknown kind":       {hello(func(h *peerpb.Hello) { h.Kind = 77 }), peerpb.Refusal_REFUSAL_MALFORMED},
+		"no run id":          {hello(func(h *peerpb.Hello) { h.RunId = nil }), peerpb.Refusal_REFUSAL_MALFORMED},
+		"long run id":        {hello(func(h *peerpb.Hello) { h.RunId = make([]byte, 17) }), peerpb.Refusal_REFUSAL_MALFORMED},
+		"my id, my epoch":    {hello(func(h *peerpb.Hello) { h.From, h.Epoch = "a-00000001", 7 }), peerpb.Refusal_REFUSAL_DUPLICATE_ID},
 		"my id, other epoch": {hello(func(h *peerpb.Hello) { h.From, h.Epoch = "a-00000001", 8 }), peerpb.Refusal_REFUSAL_WRONG_PEER},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -118,6 +128,119 @@ func TestEpochs(t *testing.T) {
 	if w, _ = say(4, cluster); w.GetRefusal() != peerpb.Refusal_REFUSAL_OLD_EPOCH {
 		t.Fatalf("got %v", w)
 	}
+}
+
+// TestEpochsOfEarlierRuns: what was known before this process started counts.
+func TestEpochsOfEarlierRuns(t *testing.T) {
+	var mu sync.Mutex
+	var told []string
+	n := newAddresses().open(t, "a-00000001", &handler{}, func(c *peer.Config) {
+		c.Epochs = map[registry.NodeID]uint64{"b-00000002": 5}
+		c.SawEpoch = func(node registry.NodeID, epoch uint64) {
+			mu.Lock()
+			defer mu.Unlock()
+			told = append(told, fmt.Sprint(node, " ", epoch))
+		}
+	})
+	say := func(change func(*peerpb.Hello)) peerpb.Refusal { return greet(t, n, change).GetRefusal() }
+	at := func(epoch uint64) func(*peerpb.Hello) {
+		return func(h *peerpb.Hello) { h.Epoch = epoch }
+	}
+	for _, c := range []struct {
+		hello func(*peerpb.Hello)
+		want  peerpb.Refusal
+	}{
+		{at(4), peerpb.Refusal_REFUSAL_OLD_EPOCH},
+		{at(5), peerpb.Refusal_REFUSAL_NONE},
+		{func(h *peerpb.Hello) { h.Epoch, h.ClusterId = 99, "" }, peerpb.Refusal_REFUSAL_NONE},
+		{at(6), peerpb.Refusal_REFUSAL_NONE},
+		{at(6), peerpb.Refusal_REFUSAL_NONE},
+		{at(5), peerpb.Refusal_REFUSAL_OLD_EPOCH},
+		{func(h *peerpb.Hello) { h.From = "c-00000003" }, peerpb.Refusal_REFUSAL_NONE},
+	} {
+		if got := say(c.hello); got != c.want {
+			t.Fatalf("got %v, want %v", got, c.want)
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if want := []string{"b-00000002 6", "c-00000003 1"}; !slices.Equal(told, want) {
+		t.Fatalf("told of %q, want %q", told, want)
+	}
+}
+
+// greet opens a connection as b-00000002, with changes, and keeps it open.
+func greet(t *testing.T, n *peer.Network, change func(*peerpb.Hello)) *peerpb.Welcome {
+	t.Helper()
+	w, _ := greetOn(t, n, change)
+	return w
+}
+
+func greetOn(t *testing.T, n *peer.Network, change func(*peerpb.Hello)) (*peerpb.Welcome, net.Conn) {
+	t.Helper()
+	conn := dialRaw(t, n.Addr())
+	if err := peer.WriteHello(conn, hello(change)); err != nil {
+		t.Fatal(err)
+	}
+	w, err := peer.ReadWelcome(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w, conn
+}
+
+// TestTwoProcessesOfOneIdentity: both run from copies of a data directory, so
+// their epochs are equal.
+func TestTwoProcessesOfOneIdentity(t *testing.T) {
+	lines := &lockedBuffer{}
+	logTo := func(c *peer.Config) { c.Logger = slog.New(slog.NewTextHandler(lines, nil)) }
+	known := newAddresses()
+	a := known.open(t, "a-00000001", &handler{}, logTo)
+	first := known.open(t, "b-00000002", &handler{})
+	if _, err := forward(within(t, soon), a, "b-00000002", "x"); err != nil {
+		t.Fatal(err)
+	}
+	second := known.open(t, "b-00000002", &handler{}) // takes the address
+	for range 3 {
+		if _, err := forward(within(t, soon), second, "a-00000001", "x"); !errors.Is(err, peer.ErrDuplicateID) {
+			t.Fatalf("the second process was let in: %v", err)
+		}
+	}
+	a.CloseConnections("b-00000002")
+	if _, err := forward(within(t, soon), a, "b-00000002", "x"); !errors.Is(err, peer.ErrDuplicateID) {
+		t.Fatalf("the second process was called: %v", err)
+	}
+	if _, err := forward(within(t, soon), first, "a-00000001", "x"); err != nil {
+		t.Fatalf("the first process: %v", err)
+	}
+	if _, err := forward(within(t, soon), second, "b-00000002", "x"); err != nil {
+		t.Fatalf("a call to itself: %v", err)
+	}
+	if n := strings.Count(lines.String(), "two processes run with one identity"); n != 1 {
+		t.Fatalf("logged %d times:\n%s", n, lines.String())
+	}
+	// A later start of it is another life.
+	if w := greet(t, a, func(h *peerpb.Hello) { h.Epoch = 2 }); w.GetRefusal() != peerpb.Refusal_REFUSAL_NONE {
+		t.Fatalf("got %v", w)
+	}
+}
+
+// lockedBuffer is a buffer for log lines of many goroutines.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(b)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
 
 func TestDialerChecksTheAnswer(t *testing.T) {

@@ -2,6 +2,7 @@ package peer
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -17,24 +18,30 @@ import (
 )
 
 const (
-	maxHandshakes = 256 // connections that have not said who they are
+	maxHandshakes = 16 // under way
+	maxArrivals   = 64 // those included, which wait for theirs: all peers may dial at once
 	closeWithin   = 5 * time.Second
 	acceptPause   = 50 * time.Millisecond // after a failed accept: no more files
+	userTimeout   = 3 * time.Second       // what was sent is acknowledged by then
 )
 
 // timings are times that tests shorten.
 type timings struct {
-	handshake time.Duration // dial and handshake, or handshake of what came in
+	connect   time.Duration // one attempt to reach an address
+	handshake time.Duration // that and the handshake, or handshake of what came in
 	redial    time.Duration // a failed dial is not tried again before that
-	grace     time.Duration // a given-up call is answered by then, or its connection is dead
+	grace     time.Duration // a call is answered so long after its deadline, or its connection is dead
+	sweep     time.Duration // between two looks for such calls
 	call      time.Duration // longest call
 }
 
 func defaultTimings() timings {
 	return timings{
+		connect:   time.Second,
 		handshake: 5 * time.Second,
 		redial:    100 * time.Millisecond,
 		grace:     5 * time.Second,
+		sweep:     time.Second,
 		call:      30 * time.Second,
 	}
 }
@@ -42,35 +49,44 @@ func defaultTimings() timings {
 // Network is this peer's end of all connections between peers.
 type Network struct {
 	cfg     Config
+	run     string // drawn for this process, tells it from a copy of it
 	timings timings
 	conns   *conns
 
-	ctx        context.Context // ends at Close
+	ctx        context.Context // ends at Disconnect
 	cancel     context.CancelFunc
+	arrivals   chan struct{} // holds one per connection whose handshake is not over
 	handshakes chan struct{} // holds one per handshake under way
 	refused    atomic.Uint64
 	refusedAt  atomic.Int64 // unix nanoseconds of the last log line about it
 
-	running sync.WaitGroup // grows under mu only, and not after closed
+	running sync.WaitGroup // grows under mu only, and not after disconnected
 
-	mu        sync.Mutex
-	closed    bool
-	listener  net.Listener // nil before Open
-	transport *transport   // as listener
-	callers   map[registry.NodeID]*caller
+	mu           sync.Mutex
+	disconnected bool
+	closed       bool
+	listener     net.Listener // nil before Open
+	transport    *transport   // as listener
+	callers      map[registry.NodeID]*caller
+	duplicates   map[registry.NodeID]bool // that were logged
 }
 
 // New returns a Network that has not touched anything yet.
 func New(cfg Config) *Network {
 	ctx, cancel := context.WithCancel(context.Background())
+	run := make([]byte, runIDLength)
+	_, _ = rand.Read(run) // never fails
 	return &Network{
 		cfg:        cfg,
+		run:        string(run),
 		timings:    defaultTimings(),
-		conns:      newConns(),
+		conns:      newConns(cfg, string(run)),
 		ctx:        ctx,
 		cancel:     cancel,
+		arrivals:   make(chan struct{}, maxArrivals),
 		handshakes: make(chan struct{}, maxHandshakes),
 		callers:    map[registry.NodeID]*caller{},
+		duplicates: map[registry.NodeID]bool{},
 	}
 }
 
@@ -81,7 +97,7 @@ func (n *Network) Open() error {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.closed {
+	if n.disconnected {
 		return ErrClosed
 	}
 	if n.listener != nil {
@@ -94,14 +110,37 @@ func (n *Network) Open() error {
 	}
 	n.listener = l
 	n.transport = newTransport(n)
-	n.running.Go(n.transport.guard)
 	n.running.Go(func() { n.acceptLoop(l) })
 	return nil
 }
 
-// Close closes the listener, raft's transport and all connections, and waits
-// for all goroutines; a Handler that does not return with its context is left
-// behind after 5 s, with an error. Close may be called more than once.
+// Disconnect closes the listener and all connections, raft's included, ends
+// dials and calls under way, and lets no new ones begin. It waits for nothing.
+// Called before raft's Shutdown, it ends the requests that Shutdown would wait
+// for. It may be called more than once; Close is still due.
+func (n *Network) Disconnect() error {
+	n.mu.Lock()
+	if n.disconnected {
+		n.mu.Unlock()
+		return nil
+	}
+	n.disconnected = true
+	l := n.listener
+	n.mu.Unlock()
+
+	// Connections first: what a handler returns because its context ended must
+	// not reach a caller as an answer.
+	n.conns.closeAll()
+	n.cancel()
+	if l == nil {
+		return nil
+	}
+	return l.Close()
+}
+
+// Close does what Disconnect does, closes raft's transport and waits for all
+// goroutines; a Handler that does not return with its context is left behind
+// after 5 s, with an error. Close may be called more than once.
 func (n *Network) Close() error {
 	n.mu.Lock()
 	if n.closed {
@@ -109,16 +148,12 @@ func (n *Network) Close() error {
 		return nil
 	}
 	n.closed = true
-	l, t := n.listener, n.transport
+	t := n.transport
 	n.mu.Unlock()
 
-	// Connections first: what a handler returns because its context ended must
-	// not reach a caller as an answer.
-	n.conns.closeAll()
-	n.cancel()
-	var errs []error
-	if l != nil {
-		errs = append(errs, l.Close(), t.Close())
+	errs := []error{n.Disconnect()}
+	if t != nil {
+		errs = append(errs, t.Close())
 	}
 	done := make(chan struct{})
 	go func() {
@@ -137,7 +172,7 @@ func (n *Network) Close() error {
 func (n *Network) start(f func()) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.closed {
+	if n.disconnected {
 		return false
 	}
 	n.running.Go(f)
@@ -163,7 +198,8 @@ func (n *Network) AdvertiseAddr() string {
 }
 
 // Transport returns raft's transport, nil before Open. The addresses it knows
-// are node ids. Whoever gives it to raft shuts raft down before Close.
+// are node ids. Whoever gives it to raft calls Disconnect, shuts raft down and
+// calls Close.
 func (n *Network) Transport() raft.Transport {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -211,9 +247,9 @@ func (n *Network) acceptLoop(l net.Listener) {
 // take hands a connection to a goroutine of its own and never blocks.
 func (n *Network) take(c net.Conn) {
 	select {
-	case n.handshakes <- struct{}{}:
+	case n.arrivals <- struct{}{}:
 	default:
-		n.refuse(c, errors.New("too many handshakes are under way"))
+		n.refuse(c, errTooMany)
 		return
 	}
 	if !n.start(func() { n.welcome(c) }) {
@@ -221,19 +257,40 @@ func (n *Network) take(c net.Conn) {
 	}
 }
 
+var errTooMany = errors.New("too many handshakes are under way")
+
 // welcome does the handshake and then what the connection is for. TLS, once
 // there is, wraps c before the handshake, here and in dial.
 func (n *Network) welcome(c net.Conn) {
-	admitted, err := n.shake(c, func() (*conn, error) { return n.accept(c) })
-	<-n.handshakes
+	admitted, err := n.shakeInTurn(c)
+	<-n.arrivals
 	switch {
 	case err != nil:
 		n.refuse(c, err)
 	case admitted.kind == peerpb.Kind_KIND_RAFT:
-		n.transport.stream.hand(admitted)
+		n.transport.receive(admitted)
 	default:
 		n.serve(admitted)
 	}
+}
+
+// shakeInTurn does the handshake of a connection that came in once fewer than
+// maxHandshakes are under way.
+func (n *Network) shakeInTurn(c net.Conn) (*conn, error) {
+	turn := time.NewTimer(n.timings.handshake)
+	defer turn.Stop()
+	select {
+	case n.handshakes <- struct{}{}:
+		defer func() { <-n.handshakes }()
+	case <-turn.C:
+		return nil, errTooMany
+	case <-n.ctx.Done():
+		return nil, ErrClosed
+	}
+	if err := setUserTimeout(c, userTimeout); err != nil {
+		return nil, err
+	}
+	return n.shake(c, func() (*conn, error) { return n.accept(c) })
 }
 
 // shake runs a handshake on c so that Close ends it.
@@ -249,6 +306,9 @@ func (n *Network) shake(c net.Conn, handshake func() (*conn, error)) (*conn, err
 func (n *Network) refuse(c net.Conn, why error) {
 	_ = c.Close() // nothing that was sent on it matters
 	all := n.refused.Add(1)
+	if errors.Is(why, ErrDuplicateID) {
+		return // tellDuplicate has said so
+	}
 	now, last := time.Now().UnixNano(), n.refusedAt.Load()
 	if now-last < int64(time.Second) || !n.refusedAt.CompareAndSwap(last, now) || n.ctx.Err() != nil {
 		return
@@ -261,10 +321,13 @@ func (n *Network) refuse(c net.Conn, why error) {
 func (n *Network) dial(ctx context.Context, addr string, to registry.NodeID, kind peerpb.Kind) (*conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, n.timings.handshake)
 	defer cancel()
-	dialer := net.Dialer{KeepAliveConfig: keepAlive()}
+	dialer := net.Dialer{Timeout: n.timings.connect, KeepAliveConfig: keepAlive()}
 	c, err := dialer.DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return nil, err
+	}
+	if err := setUserTimeout(c, userTimeout); err != nil {
+		return nil, errors.Join(err, c.Close())
 	}
 	end := context.AfterFunc(ctx, func() { _ = c.Close() })
 	admitted, err := n.shake(c, func() (*conn, error) { return n.greet(c, to, kind) })
@@ -290,8 +353,9 @@ func (n *Network) dialNode(ctx context.Context, to registry.NodeID, kind peerpb.
 	return c, nil
 }
 
-// keepAlive makes a vanished peer known within 20 s on a connection that only
-// waits for it, as raft's inbound ones do.
+// keepAlive makes a vanished peer known within 4 s on a connection that only
+// waits for it, as raft's inbound ones do; userTimeout does on one that sends.
+// What is left over from before a partition is so gone when it ends.
 func keepAlive() net.KeepAliveConfig {
-	return net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 5 * time.Second, Count: 3}
+	return net.KeepAliveConfig{Enable: true, Idle: time.Second, Interval: time.Second, Count: 3}
 }

@@ -20,6 +20,10 @@ const (
 
 // transport is raft's transport. It embeds the struct, not the interface, to
 // keep the optional methods: pre-vote, close, pipelines.
+//
+// The embedded one makes requests only. Each connection that came in has one of
+// its own (see receive), so that it is known for each request who sent it: what
+// a request itself says of that is not proven.
 type transport struct {
 	*raft.NetworkTransport
 	network *Network
@@ -34,26 +38,25 @@ var (
 )
 
 func newTransport(n *Network) *transport {
-	s := &streamLayer{network: n, accepted: make(chan net.Conn), closed: make(chan struct{})}
-	timeout, logger := n.cfg.RaftTimeout, n.cfg.RaftLogger
+	s := newStreamLayer(n)
+	return &transport{NetworkTransport: newNetworkTransport(n.cfg, s), network: n, stream: s, checked: make(chan raft.RPC)}
+}
+
+func newNetworkTransport(cfg Config, s *streamLayer) *raft.NetworkTransport {
+	timeout, logger := cfg.RaftTimeout, cfg.RaftLogger
 	if timeout == 0 {
 		timeout = raftTimeout
 	}
 	if logger == nil {
 		logger = hclog.NewNullLogger()
 	}
-	return &transport{
-		NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-			Stream:          s,
-			MaxPool:         raftMaxPool,
-			MaxRPCsInFlight: raftMaxInFlight,
-			Timeout:         timeout,
-			Logger:          logger,
-		}),
-		network: n,
-		stream:  s,
-		checked: make(chan raft.RPC),
-	}
+	return raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		Stream:          s,
+		MaxPool:         raftMaxPool,
+		MaxRPCsInFlight: raftMaxInFlight,
+		Timeout:         timeout,
+		Logger:          logger,
+	})
 }
 
 // SetHeartbeatHandler does nothing, so that heartbeats go through raft's main
@@ -69,19 +72,14 @@ func (t *transport) Consumer() <-chan raft.RPC { return t.checked }
 // may change address without a change of configuration.
 type streamLayer struct {
 	network  *Network
-	accepted chan net.Conn
+	accepted chan net.Conn // has one place
 	closed   chan struct{} // by Close, which the transport calls once
 }
 
 var _ raft.StreamLayer = (*streamLayer)(nil)
 
-// hand gives a connection that came in to raft's transport.
-func (s *streamLayer) hand(c *conn) {
-	select {
-	case s.accepted <- c:
-	case <-s.closed:
-		_ = c.Close() // nothing was sent on it
-	}
+func newStreamLayer(n *Network) *streamLayer {
+	return &streamLayer{network: n, accepted: make(chan net.Conn, 1), closed: make(chan struct{})}
 }
 
 func (s *streamLayer) Accept() (net.Conn, error) {

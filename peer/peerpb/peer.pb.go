@@ -156,20 +156,24 @@ const (
 	Refusal_REFUSAL_NO_CLUSTER       Refusal = 6
 	Refusal_REFUSAL_MALFORMED        Refusal = 7
 	Refusal_REFUSAL_STOPPING         Refusal = 8
+	Refusal_REFUSAL_DUPLICATE_ID     Refusal = 9
+	Refusal_REFUSAL_BUSY             Refusal = 10
 )
 
 // Enum value maps for Refusal.
 var (
 	Refusal_name = map[int32]string{
-		0: "REFUSAL_NONE",
-		1: "REFUSAL_PROTOCOL_VERSION",
-		2: "REFUSAL_FOREIGN_CLUSTER",
-		3: "REFUSAL_WRONG_PEER",
-		4: "REFUSAL_OLD_EPOCH",
-		5: "REFUSAL_REMOVED",
-		6: "REFUSAL_NO_CLUSTER",
-		7: "REFUSAL_MALFORMED",
-		8: "REFUSAL_STOPPING",
+		0:  "REFUSAL_NONE",
+		1:  "REFUSAL_PROTOCOL_VERSION",
+		2:  "REFUSAL_FOREIGN_CLUSTER",
+		3:  "REFUSAL_WRONG_PEER",
+		4:  "REFUSAL_OLD_EPOCH",
+		5:  "REFUSAL_REMOVED",
+		6:  "REFUSAL_NO_CLUSTER",
+		7:  "REFUSAL_MALFORMED",
+		8:  "REFUSAL_STOPPING",
+		9:  "REFUSAL_DUPLICATE_ID",
+		10: "REFUSAL_BUSY",
 	}
 	Refusal_value = map[string]int32{
 		"REFUSAL_NONE":             0,
@@ -181,6 +185,8 @@ var (
 		"REFUSAL_NO_CLUSTER":       6,
 		"REFUSAL_MALFORMED":        7,
 		"REFUSAL_STOPPING":         8,
+		"REFUSAL_DUPLICATE_ID":     9,
+		"REFUSAL_BUSY":             10,
 	}
 )
 
@@ -1183,6 +1189,7 @@ type Hello struct {
 	From          string                 `protobuf:"bytes,5,opt,name=from,proto3" json:"from,omitempty"`                            // node id
 	To            string                 `protobuf:"bytes,6,opt,name=to,proto3" json:"to,omitempty"`                                // node id, "" for whoever answers
 	Epoch         uint64                 `protobuf:"varint,7,opt,name=epoch,proto3" json:"epoch,omitempty"`                         // of from
+	RunId         []byte                 `protobuf:"bytes,8,opt,name=run_id,json=runId,proto3" json:"run_id,omitempty"`             // of from's process, 16 random bytes
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1266,6 +1273,13 @@ func (x *Hello) GetEpoch() uint64 {
 	return 0
 }
 
+func (x *Hello) GetRunId() []byte {
+	if x != nil {
+		return x.RunId
+	}
+	return nil
+}
+
 // Welcome answers Hello; after a refusal the connection is closed.
 type Welcome struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1274,6 +1288,7 @@ type Welcome struct {
 	ClusterId     string                 `protobuf:"bytes,3,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
 	NodeId        string                 `protobuf:"bytes,4,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
 	Epoch         uint64                 `protobuf:"varint,5,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	RunId         []byte                 `protobuf:"bytes,6,opt,name=run_id,json=runId,proto3" json:"run_id,omitempty"` // as in Hello
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1341,6 +1356,13 @@ func (x *Welcome) GetEpoch() uint64 {
 		return x.Epoch
 	}
 	return 0
+}
+
+func (x *Welcome) GetRunId() []byte {
+	if x != nil {
+		return x.RunId
+	}
+	return nil
 }
 
 var File_peer_proto protoreflect.FileDescriptor
@@ -1426,7 +1448,7 @@ const file_peer_proto_rawDesc = "" +
 	"\bnode_ids\x18\x02 \x03(\tR\anodeIds\x12\x1b\n" +
 	"\thas_state\x18\x03 \x01(\bR\bhasState\x12\x16\n" +
 	"\x06expect\x18\x04 \x01(\rR\x06expect\x12\x17\n" +
-	"\anode_id\x18\x05 \x01(\tR\x06nodeId\"\xd1\x01\n" +
+	"\anode_id\x18\x05 \x01(\tR\x06nodeId\"\xe8\x01\n" +
 	"\x05Hello\x12!\n" +
 	"\fmin_protocol\x18\x01 \x01(\rR\vminProtocol\x12!\n" +
 	"\fmax_protocol\x18\x02 \x01(\rR\vmaxProtocol\x12)\n" +
@@ -1435,14 +1457,16 @@ const file_peer_proto_rawDesc = "" +
 	"cluster_id\x18\x04 \x01(\tR\tclusterId\x12\x12\n" +
 	"\x04from\x18\x05 \x01(\tR\x04from\x12\x0e\n" +
 	"\x02to\x18\x06 \x01(\tR\x02to\x12\x14\n" +
-	"\x05epoch\x18\a \x01(\x04R\x05epoch\"\xa7\x01\n" +
+	"\x05epoch\x18\a \x01(\x04R\x05epoch\x12\x15\n" +
+	"\x06run_id\x18\b \x01(\fR\x05runId\"\xbe\x01\n" +
 	"\aWelcome\x122\n" +
 	"\arefusal\x18\x01 \x01(\x0e2\x18.lookupd.peer.v1.RefusalR\arefusal\x12\x1a\n" +
 	"\bprotocol\x18\x02 \x01(\rR\bprotocol\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x03 \x01(\tR\tclusterId\x12\x17\n" +
 	"\anode_id\x18\x04 \x01(\tR\x06nodeId\x12\x14\n" +
-	"\x05epoch\x18\x05 \x01(\x04R\x05epoch*\x8d\x01\n" +
+	"\x05epoch\x18\x05 \x01(\x04R\x05epoch\x12\x15\n" +
+	"\x06run_id\x18\x06 \x01(\fR\x05runId*\x8d\x01\n" +
 	"\x04Code\x12\x14\n" +
 	"\x10CODE_UNSPECIFIED\x10\x00\x12\v\n" +
 	"\aCODE_OK\x10\x01\x12\x13\n" +
@@ -1455,7 +1479,7 @@ const file_peer_proto_rawDesc = "" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tKIND_RAFT\x10\x01\x12\x0e\n" +
 	"\n" +
-	"KIND_CALLS\x10\x02*\xdf\x01\n" +
+	"KIND_CALLS\x10\x02*\x8b\x02\n" +
 	"\aRefusal\x12\x10\n" +
 	"\fREFUSAL_NONE\x10\x00\x12\x1c\n" +
 	"\x18REFUSAL_PROTOCOL_VERSION\x10\x01\x12\x1b\n" +
@@ -1465,7 +1489,10 @@ const file_peer_proto_rawDesc = "" +
 	"\x0fREFUSAL_REMOVED\x10\x05\x12\x16\n" +
 	"\x12REFUSAL_NO_CLUSTER\x10\x06\x12\x15\n" +
 	"\x11REFUSAL_MALFORMED\x10\a\x12\x14\n" +
-	"\x10REFUSAL_STOPPING\x10\b2\xce\x03\n" +
+	"\x10REFUSAL_STOPPING\x10\b\x12\x18\n" +
+	"\x14REFUSAL_DUPLICATE_ID\x10\t\x12\x10\n" +
+	"\fREFUSAL_BUSY\x10\n" +
+	"2\xce\x03\n" +
 	"\x04Peer\x12L\n" +
 	"\aForward\x12\x1f.lookupd.peer.v1.ForwardRequest\x1a .lookupd.peer.v1.ForwardResponse\x12R\n" +
 	"\tReadIndex\x12!.lookupd.peer.v1.ReadIndexRequest\x1a\".lookupd.peer.v1.ReadIndexResponse\x12L\n" +

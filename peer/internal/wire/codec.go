@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/rpc"
+	"sync"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -46,17 +47,48 @@ type Reply struct{ Message proto.Message }
 type ClientCodec struct {
 	*stream
 	received frame
+
+	pending    sync.Mutex
+	unanswered map[uint64]time.Time // deadlines of calls by sequence
 }
 
 // NewClientCodec takes over conn.
-func NewClientCodec(conn net.Conn) *ClientCodec { return &ClientCodec{stream: newStream(conn)} }
+func NewClientCodec(conn net.Conn) *ClientCodec {
+	return &ClientCodec{stream: newStream(conn), unanswered: map[uint64]time.Time{}}
+}
 
 var _ rpc.ClientCodec = (*ClientCodec)(nil)
 
 // WriteRequest queues the *Call in body. An error means that nothing was sent.
 func (c *ClientCodec) WriteRequest(r *rpc.Request, body any) error {
 	call := body.(*Call)
-	return c.send(r.Seq, call.Method, call.Timeout, call.Message)
+	c.pending.Lock()
+	c.unanswered[r.Seq] = time.Now().Add(call.Timeout)
+	c.pending.Unlock()
+	err := c.send(r.Seq, call.Method, call.Timeout, call.Message)
+	if err != nil {
+		c.answered(r.Seq)
+	}
+	return err
+}
+
+func (c *ClientCodec) answered(seq uint64) {
+	c.pending.Lock()
+	defer c.pending.Unlock()
+	delete(c.unanswered, seq)
+}
+
+// Overdue reports whether a call waits for its answer whose deadline was before
+// t.
+func (c *ClientCodec) Overdue(t time.Time) bool {
+	c.pending.Lock()
+	defer c.pending.Unlock()
+	for _, deadline := range c.unanswered {
+		if deadline.Before(t) {
+			return true
+		}
+	}
+	return false
 }
 
 // ReadResponseHeader waits for the next response.
@@ -65,6 +97,7 @@ func (c *ClientCodec) ReadResponseHeader(r *rpc.Response) error {
 	if err != nil {
 		return err
 	}
+	c.answered(f.seq)
 	c.received = f
 	r.Seq, r.ServiceMethod = f.seq, ServiceMethod
 	if f.code != statusOK {

@@ -61,6 +61,34 @@ func TestPeerThatDoesNotRead(t *testing.T) {
 	}
 }
 
+// TestOverdue: a call is overdue from its deadline to its answer, and one that
+// was not sent never is.
+func TestOverdue(t *testing.T) {
+	c, there := pipe(t)
+	if err := write(c, 1, time.Hour, make([]byte, wire.MaxMessage+1)); !errors.Is(err, wire.ErrTooLarge) {
+		t.Fatalf("got %v", err)
+	}
+	later := time.Now().Add(2 * time.Hour)
+	if c.Overdue(later) {
+		t.Fatal("was not sent")
+	}
+	if err := write(c, 2, time.Hour, nil); err != nil {
+		t.Fatal(err)
+	}
+	if c.Overdue(time.Now()) || !c.Overdue(later) {
+		t.Fatal("is overdue before or not overdue after its deadline")
+	}
+	if _, _, _, _, err := wire.ReadFrame(there); err != nil {
+		t.Fatal(err)
+	}
+	answer := binary.BigEndian.AppendUint32(nil, 13)
+	answer = append(binary.BigEndian.AppendUint64(answer, 2), 0, 0, 0, 0, 0)
+	go func() { _, _ = there.Write(answer) }() // the read below tells
+	if err := c.ReadResponseHeader(&rpc.Response{}); err != nil || c.Overdue(later) {
+		t.Fatalf("answered, but overdue, or %v", err)
+	}
+}
+
 func TestTooLargeIsNotSent(t *testing.T) {
 	c, there := pipe(t)
 	if err := write(c, 1, 0, make([]byte, wire.MaxMessage+1)); !errors.Is(err, wire.ErrTooLarge) {
