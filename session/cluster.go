@@ -16,8 +16,8 @@ type Cluster interface {
 	// room until ctx ends. An error means that nothing was taken;
 	// cluster.ErrStopped is for good.
 	Submit(ctx context.Context, commands ...registry.Command) (Proposal, error)
-	// ReadBarrier returns once this peer's state covers every change that was
-	// answered, on any peer, before the call.
+	// ReadBarrier returns once this peer's state, and its Feed, cover every
+	// change that was answered, on any peer, before the call.
 	ReadBarrier(ctx context.Context) (index uint64, err error)
 	HasLeader() bool
 	// View shows this peer's own state, which may lag behind the log.
@@ -39,10 +39,12 @@ type Proposal interface {
 // View is what sessions ask the state; *store.View has it.
 type View interface {
 	Applied() (index, term uint64)
+	Producer(p registry.ProducerID) (registry.ProducerInfo, []registry.SessionState, bool)
 	Holds(node registry.NodeID, p registry.ProducerID, topic, channel string) bool
+	Held(node registry.NodeID, p registry.ProducerID) []store.Name
 	Counts() registry.Counts
 	Topic(topic string) (registry.Topic, bool)
-	Channels(topic string) []string
+	Channels(topic string) []string // sorted
 }
 
 // Feed tells what the state changed; *fsm.Feed has it.

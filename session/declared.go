@@ -75,8 +75,8 @@ func (d *declared) missing(topic, channel string) int {
 	return n
 }
 
-// add declares a name. What was known of it counts no more if renew is set: it
-// is about to be proposed.
+// add declares a name. What was known of it, and of the topic that it brings,
+// counts no more if renew is set: it is about to be proposed.
 func (d *declared) add(topic, channel string, renew bool) {
 	t := d.topics[topic]
 	if t == nil {
@@ -87,10 +87,10 @@ func (d *declared) add(topic, channel string, renew bool) {
 		d.topics[topic] = t
 		d.names++
 	}
+	if renew {
+		t.mark = mark{}
+	}
 	if channel == "" {
-		if renew {
-			t.mark = mark{}
-		}
 		return
 	}
 	i, found := t.find(channel)
@@ -166,6 +166,22 @@ func (d *declared) deletedAt(topic, channel string, index uint64) {
 			d.remove(topic, "")
 		} else { // the REGISTER of a channel that is under way brings it back
 			t.mark = mark{deleted: index}
+		}
+	}
+}
+
+// compare notes that of the declared names the state at index has those for
+// which has is true: the others were deleted, unless they are on their way.
+func (d *declared) compare(index uint64, has func(topic, channel string) bool) {
+	for topic, t := range d.topics {
+		if !has(topic, "") {
+			d.deletedAt(topic, "", index)
+			continue
+		}
+		for _, c := range slices.Clone(t.channels) {
+			if !has(topic, c.name) {
+				d.deletedAt(topic, c.name, index)
+			}
 		}
 	}
 }

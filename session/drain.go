@@ -17,13 +17,17 @@ const (
 	// retryAfter. A session that is opened again is not refused, so this is for
 	// the impossible.
 	refusedAfter = 100 * time.Millisecond
+	// barrierWithin bounds one attempt to learn what a session that must be
+	// opened again has missed.
+	barrierWithin = time.Second
 )
 
 // flight is one proposal of a session.
 type flight struct {
 	id        registry.SessionID
-	open      bool // begins with OpenSession
-	close     bool // is CloseSession
+	open      bool     // begins with OpenSession
+	close     bool     // is CloseSession
+	standing  standing // what the state will know; it is told if it is news
 	changes   []*pending
 	commands  []registry.Command
 	proposal  Proposal      // nil until submitted; guarded by Session.mu
@@ -44,11 +48,17 @@ func (s *Session) drainLocked() {
 // drain proposes what waits, one proposal after the other, until nothing does.
 func (s *Session) drain() {
 	ctx := s.m.ctx
+	caughtUp := false
 	for ctx.Err() == nil {
-		f := s.next()
+		f, behind := s.next(caughtUp)
+		if behind {
+			caughtUp = s.m.catchUp(ctx)
+			continue
+		}
 		if f == nil {
 			return
 		}
+		caughtUp = false
 		results, index, err := s.send(ctx, f)
 		pause := time.Duration(0)
 		switch {
@@ -66,22 +76,27 @@ func (s *Session) drain() {
 	}
 }
 
-// next takes what goes into one proposal, or returns nil if nothing waits.
-func (s *Session) next() *flight {
+// next takes what goes into one proposal, or returns nil if nothing waits. A
+// session that must be opened again is behind until it has caught up: what others
+// deleted since it was closed is not to be declared again.
+func (s *Session) next(caughtUp bool) (f *flight, behind bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.reopen {
-		s.reopen, s.opening = false, true
-		s.id = s.m.nextID()
-		s.box = s.declared.again()
-		s.m.log.Info("session opened again", "producer", text(s.producer), "session", s.id, "declared", s.declared.names)
+		if !caughtUp {
+			return nil, true
+		}
+		s.openAgainLocked()
 	}
-	f := &flight{id: s.id, open: s.opening, close: s.closing, withdrawn: make(chan struct{})}
+	f = &flight{id: s.id, open: s.opening, close: s.closing, standing: s.standingLocked(), withdrawn: make(chan struct{})}
 	if f.close {
 		f.commands = append(f.commands, registry.CloseSession{Session: s.id, Producer: s.producer})
 	}
 	if f.open {
 		f.commands = append(f.commands, registry.OpenSession{Session: s.id, Producer: s.info})
+	}
+	if f.standing != s.live.told {
+		f.commands = append(f.commands, f.standing.command(s.id, s.producer))
 	}
 	f.changes = s.box.take(cluster.MaxProposalCommands - len(f.commands))
 	for _, p := range f.changes {
@@ -89,11 +104,21 @@ func (s *Session) next() *flight {
 	}
 	if len(f.commands) == 0 {
 		s.draining = false
-		return nil
+		return nil, false
 	}
 	s.closing = false
 	s.flight = f
-	return f
+	return f, false
+}
+
+// openAgainLocked begins anew under another id, with all that is declared.
+func (s *Session) openAgainLocked() {
+	s.id = s.m.nextID()
+	s.reopen, s.opening, s.opened = false, true, mark{}
+	s.live.told = shown
+	s.sweep = sweep{declared: s.m.now()}
+	s.box = s.declared.again()
+	s.m.log.Info("session opened again", "producer", text(s.producer), "session", s.id, "declared", s.declared.names)
 }
 
 // errWithdrawn: the flight's changes are in the outbox again.
@@ -107,7 +132,7 @@ func (s *Session) send(ctx context.Context, f *flight) ([]registry.Result, uint6
 	}
 	s.mu.Lock()
 	f.proposal = proposal
-	if s.over && !f.close { // ended while it was submitted
+	if s.outdatedLocked(f) { // it became so while it was submitted
 		s.withdrawLocked()
 	}
 	s.mu.Unlock()
@@ -121,12 +146,23 @@ func (s *Session) send(ctx context.Context, f *flight) ([]registry.Result, uint6
 	}
 }
 
+// outdatedLocked reports whether f says what is not to be said any more, so that
+// it is better taken back.
+func (s *Session) outdatedLocked(f *flight) bool {
+	if s.over {
+		return !f.close
+	}
+	return f.standing != s.live.told && f.standing != s.standingLocked() ||
+		slices.ContainsFunc(f.changes, func(p *pending) bool { return s.box.topics[p.topic] != nil })
+}
+
 // withdrawLocked takes back the proposal under way if it surely was not sent.
 func (s *Session) withdrawLocked() {
 	f := s.flight
 	if f == nil || f.proposal == nil || !f.proposal.Withdraw() {
 		return
 	}
+	f.proposal = nil // as if it had never been submitted
 	s.putBackLocked(f)
 	close(f.withdrawn)
 }
@@ -140,6 +176,9 @@ func (s *Session) putBack(f *flight) {
 func (s *Session) putBackLocked(f *flight) {
 	s.flight = nil
 	s.closing = s.closing || f.close
+	if f.proposal != nil && f.standing != s.live.told {
+		s.live.told = unsure
+	}
 	if !s.over {
 		s.box.putBack(f.changes)
 	}
@@ -154,33 +193,53 @@ func (s *Session) settle(f *flight, results []registry.Result, index uint64) tim
 	if s.over {
 		return 0
 	}
+	if s.refusedLocked(f, results) {
+		s.reopen = true
+	} else {
+		s.doneLocked(f, index)
+	}
+	if !s.reopen {
+		s.refusals = 0
+		return 0
+	}
+	s.refusals++
+	return min(time.Duration(s.refusals-1)*refusedAfter, retryAfter)
+}
+
+// refusedLocked reports whether f found its session closed. Its changes are lost
+// then, or in the declared set.
+func (s *Session) refusedLocked(f *flight, results []registry.Result) (refused bool) {
 	for _, r := range results {
 		switch err := r.Err(); {
 		case errors.Is(err, registry.ErrSessionNotOpen):
-			s.reopen = true
+			refused = true
 		case err != nil:
 			s.m.log.Error("a session's change was refused", "producer", text(s.producer), "session", f.id, "err", err)
 		}
 	}
-	if s.reopen { // what f changed is lost, or is in the declared set
-		s.refusals++
-		return min(time.Duration(s.refusals-1)*refusedAfter, retryAfter)
-	}
-	s.refusals = 0
+	return refused
+}
+
+// doneLocked notes that f was done at index; what undid it may be known already.
+func (s *Session) doneLocked(f *flight, index uint64) {
+	s.live.told = f.standing
 	if f.open {
 		s.opening = false
+		if s.opened.heldAt(index) {
+			s.reopen = true
+		}
 	}
 	for _, p := range f.changes {
 		s.heldLocked(p, index)
 	}
-	return 0
 }
 
 // heldLocked notes that what p registers was held at index, but for the names
 // that a later change waits for.
 func (s *Session) heldLocked(p *pending, index uint64) {
 	newer := s.box.topics[p.topic]
-	if p.register && (newer == nil || !newer.touches("")) {
+	topic := p.register || slices.ContainsFunc(p.channels, func(c pendingChannel) bool { return c.register })
+	if topic && (newer == nil || !newer.touches("")) {
 		s.declared.heldAt(p.topic, "", index)
 	}
 	for _, c := range p.channels {

@@ -1,8 +1,11 @@
 package session_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -13,6 +16,7 @@ import (
 	"github.com/lookupd/lookupd/cluster"
 	"github.com/lookupd/lookupd/registry"
 	"github.com/lookupd/lookupd/session"
+	"github.com/lookupd/lookupd/store"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -22,133 +26,81 @@ const self registry.NodeID = "a-00000001"
 // name is a topic, or a channel of it.
 type name struct{ topic, channel string }
 
-// model is the registry, as far as sessions matter.
-type model struct {
-	index    uint64
-	sessions map[registry.ProducerID]registry.SessionID
-	held     map[registry.ProducerID]map[name]bool
-	topics   map[string]map[string]bool
-}
-
-func newModel() *model {
-	return &model{
-		sessions: map[registry.ProducerID]registry.SessionID{},
-		held:     map[registry.ProducerID]map[name]bool{},
-		topics:   map[string]map[string]bool{},
+// apply does commands as the entry at index, on the registry's own tables.
+func apply(t *testing.T, state *store.State, index uint64, commands []registry.Command) (results []registry.Result, events []registry.Event) {
+	t.Helper()
+	err := state.Update(func(c *store.Change) error {
+		c.Entry(index, 1, self)
+		for _, command := range commands {
+			results = append(results, applyCommand(c, command))
+		}
+		events = c.TakeEvents()
+		return nil
+	})
+	if err != nil {
+		t.Errorf("apply: %v", err)
 	}
+	return results, events
 }
 
-func (m *model) hold(p registry.ProducerID, n name) {
-	if m.held[p] == nil {
-		m.held[p] = map[name]bool{}
-	}
-	m.held[p][n] = true
-}
-
-func (m *model) apply(c registry.Command) (registry.Result, []registry.Event) {
-	switch c := c.(type) {
+func applyCommand(c *store.Change, command registry.Command) registry.Result {
+	switch m := command.(type) {
 	case registry.OpenSession:
-		p := c.Producer.ID()
-		if old, open := m.sessions[p]; open && old.Newer(c.Session) {
-			return registry.ResultSessionNotOpen, nil
-		}
-		m.sessions[p] = c.Session
+		return c.OpenSession(m.Session, m.Producer)
 	case registry.CloseSession:
-		if old, open := m.sessions[c.Producer]; !open || old.Newer(c.Session) {
-			return registry.ResultUnchanged, nil
-		}
-		closed := m.sessions[c.Producer]
-		delete(m.sessions, c.Producer)
-		var events []registry.Event
-		for n := range m.held[c.Producer] {
-			if n.channel == "" && registry.IsEphemeral(n.topic) {
-				delete(m.topics, n.topic)
-				events = append(events, registry.Event{Kind: registry.TopicDeleted, Topic: n.topic})
-			}
-		}
-		delete(m.held, c.Producer)
-		return registry.ResultChanged, append(events, registry.Event{Kind: registry.SessionClosed, Producer: c.Producer, Session: closed})
+		return c.CloseSession(m.Session, m.Producer)
+	case registry.SuspendSession:
+		return c.SuspendSession(m.Session, m.Producer)
+	case registry.ResumeSession:
+		return c.ResumeSession(m.Session, m.Producer)
 	case registry.Register:
-		if m.sessions[c.Producer] != c.Session {
-			return registry.ResultSessionNotOpen, nil
-		}
-		if m.topics[c.Topic] == nil {
-			m.topics[c.Topic] = map[string]bool{}
-		}
-		m.hold(c.Producer, name{c.Topic, ""})
-		if c.Channel != "" {
-			m.topics[c.Topic][c.Channel] = true
-			m.hold(c.Producer, name{c.Topic, c.Channel})
-		}
+		return c.Register(m.Session, m.Producer, m.Topic, m.Channel)
 	case registry.Unregister:
-		if m.sessions[c.Producer] != c.Session {
-			return registry.ResultSessionNotOpen, nil
-		}
-		for n := range m.held[c.Producer] {
-			if n.topic == c.Topic && (c.Channel == "" || n.channel == c.Channel) {
-				delete(m.held[c.Producer], n)
-			}
-		}
+		return c.Unregister(m.Session, m.Producer, m.Topic, m.Channel)
+	case registry.CreateTopic:
+		return c.CreateTopic(m.Topic)
 	case registry.DeleteTopic:
-		delete(m.topics, c.Topic)
-		for p := range m.held {
-			for n := range m.held[p] {
-				if n.topic == c.Topic {
-					delete(m.held[p], n)
-				}
-			}
-		}
-		return registry.ResultChanged, []registry.Event{{Kind: registry.TopicDeleted, Topic: c.Topic}}
+		return c.DeleteTopic(m.Topic)
 	case registry.DeleteChannel:
-		delete(m.topics[c.Topic], c.Channel)
-		for p := range m.held {
-			delete(m.held[p], name{c.Topic, c.Channel})
+		return c.DeleteChannel(m.Topic, m.Channel)
+	}
+	panic(fmt.Sprintf("%T", command))
+}
+
+func newState(t *testing.T) *store.State {
+	t.Helper()
+	state, err := store.CreateState(filepath.Join(t.TempDir(), "state.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := state.Close(); err != nil {
+			t.Errorf("close state: %v", err)
 		}
-		return registry.ResultChanged, []registry.Event{{Kind: registry.ChannelDeleted, Topic: c.Topic, Channel: c.Channel}}
-	}
-	return registry.ResultChanged, nil
-}
-
-func (m *model) Applied() (index, term uint64) { return m.index, 1 }
-
-func (m *model) Holds(node registry.NodeID, p registry.ProducerID, topic, channel string) bool {
-	return node == self && m.held[p][name{topic, channel}]
-}
-
-func (m *model) Counts() registry.Counts {
-	counts := registry.Counts{Topics: len(m.topics)}
-	for _, channels := range m.topics {
-		counts.Channels += len(channels)
-	}
-	return counts
-}
-
-func (m *model) Topic(topic string) (registry.Topic, bool) {
-	_, exists := m.topics[topic]
-	return registry.Topic{Channels: m.Channels(topic)}, exists
-}
-
-func (m *model) Channels(topic string) []string {
-	channels := []string{}
-	for c := range m.topics[topic] {
-		channels = append(channels, c)
-	}
-	slices.Sort(channels)
-	return channels
+	})
+	return state
 }
 
 // fake is a cluster whose leader, quorum and lag the test decides.
 type fake struct {
+	t       *testing.T
 	mu      sync.Mutex
-	leader  bool // there is one
-	quorum  bool // what is submitted is committed
-	sent    bool // what waits has been sent, so that it cannot be withdrawn
-	lagging bool // the own state stands still until a read barrier
+	leader  bool  // there is one
+	quorum  bool  // what is submitted is committed
+	sent    bool  // what waits has been sent, so that it cannot be withdrawn
+	lagging bool  // the own state stands still until a read barrier
+	slow    bool  // nothing is committed, barriers succeed
+	deaf    bool  // no read barrier succeeds
+	mute    bool  // what is committed is not answered
+	refuse  error // of Submit
+	submits int
 	waiting []*proposal
+	delayed []*proposal          // committed when deliver is called, answered when mute ends
 	log     [][]registry.Command // committed, one list per entry
-	local   *model
-	truth   *model
-	behind  [][]registry.Command // committed, not applied to local
+	truth   *store.State
+	local   *store.State
+	applied int    // entries of log that local has
+	floor   uint64 // changes up to here are not kept
 	changes []registry.Change
 	more    chan struct{}
 	healed  chan struct{} // closed by heal
@@ -160,9 +112,10 @@ var (
 	_ session.Proposal = (*proposal)(nil)
 )
 
-func newFake() *fake {
+func newFake(t *testing.T) *fake {
+	t.Helper()
 	return &fake{
-		leader: true, quorum: true, local: newModel(), truth: newModel(),
+		t: t, leader: true, quorum: true, truth: newState(t), local: newState(t),
 		more: make(chan struct{}), healed: make(chan struct{}),
 	}
 }
@@ -196,12 +149,16 @@ func (f *fake) Submit(ctx context.Context, commands ...registry.Command) (sessio
 	if ctx.Err() != nil {
 		return nil, cluster.ErrStopped
 	}
+	f.submits++
+	if f.refuse != nil {
+		return nil, f.refuse
+	}
 	if len(commands) == 0 || len(commands) > cluster.MaxProposalCommands {
 		return nil, errors.New("bad number of commands")
 	}
 	p := &proposal{f: f, commands: slices.Clone(commands), done: make(chan struct{})}
 	f.waiting = append(f.waiting, p)
-	if f.leader && f.quorum {
+	if f.leader && f.quorum && !f.slow {
 		f.commitLocked()
 	}
 	return p, nil
@@ -210,46 +167,87 @@ func (f *fake) Submit(ctx context.Context, commands ...registry.Command) (sessio
 func (f *fake) commitLocked() {
 	for _, p := range f.waiting {
 		p.results, p.index = f.entryLocked(p.commands)
-		close(p.done)
+		if f.mute {
+			f.delayed = append(f.delayed, p)
+		} else {
+			close(p.done)
+		}
 	}
 	f.waiting = nil
 }
 
-func (f *fake) entryLocked(commands []registry.Command) (results []registry.Result, index uint64) {
-	f.log = append(f.log, commands)
-	f.truth.index++
-	for _, c := range commands {
-		r, _ := f.truth.apply(c)
-		results = append(results, r)
+// delay sends what waits on a long way: it is committed by deliver.
+func (f *fake) delay() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.delayed = append(f.delayed, f.waiting...)
+	f.waiting = nil
+}
+
+// deliver commits what was delayed, answers it, and ends mute.
+func (f *fake) deliver() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.mute = false
+	for _, p := range f.delayed {
+		if p.index == 0 {
+			p.results, p.index = f.entryLocked(p.commands)
+		}
+		close(p.done)
 	}
-	f.behind = append(f.behind, commands)
+	f.delayed = nil
+}
+
+func (f *fake) entryLocked(commands []registry.Command) ([]registry.Result, uint64) {
+	f.log = append(f.log, commands)
+	index := uint64(len(f.log))
+	results, _ := apply(f.t, f.truth, index, commands)
 	if !f.lagging {
 		f.catchUpLocked()
 	}
-	return results, f.truth.index
+	return results, index
 }
 
 func (f *fake) catchUpLocked() {
-	for _, commands := range f.behind {
-		f.local.index++
-		change := registry.Change{Index: f.local.index}
-		for _, c := range commands {
-			_, events := f.local.apply(c)
-			change.Events = append(change.Events, events...)
-		}
-		if len(change.Events) > 0 {
-			f.changes = append(f.changes, change)
-			close(f.more)
-			f.more = make(chan struct{})
+	for ; f.applied < len(f.log); f.applied++ {
+		index := uint64(f.applied + 1)
+		_, events := apply(f.t, f.local, index, f.log[f.applied])
+		if len(events) > 0 {
+			f.changes = append(f.changes, registry.Change{Index: index, Events: events})
+			f.tellLocked()
 		}
 	}
-	f.behind = nil
+}
+
+func (f *fake) tellLocked() {
+	close(f.more)
+	f.more = make(chan struct{})
+}
+
+// restore brings the own state to the end of the log as a snapshot does: the
+// feed tells nothing of what happened before.
+func (f *fake) restore() {
+	f.mu.Lock()
+	end := len(f.log)
+	f.mu.Unlock()
+	f.restoreTo(end)
+}
+
+func (f *fake) restoreTo(index int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	index = max(index, f.applied)
+	for ; f.applied < index; f.applied++ {
+		apply(f.t, f.local, uint64(f.applied+1), f.log[f.applied])
+	}
+	f.changes, f.floor = nil, uint64(index)
+	f.tellLocked()
 }
 
 func (f *fake) ReadBarrier(ctx context.Context) (uint64, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for !f.leader || !f.quorum {
+	for !f.leader || !f.quorum || f.deaf {
 		healed := f.healed
 		f.mu.Unlock()
 		select {
@@ -262,7 +260,7 @@ func (f *fake) ReadBarrier(ctx context.Context) (uint64, error) {
 		}
 	}
 	f.catchUpLocked()
-	return f.local.index, nil
+	return uint64(len(f.log)), nil
 }
 
 func (f *fake) HasLeader() bool {
@@ -274,12 +272,15 @@ func (f *fake) HasLeader() bool {
 func (f *fake) View(fn func(session.View) error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return fn(f.local)
+	return f.local.View(func(v *store.View) error { return fn(v) })
 }
 
 func (f *fake) Since(index uint64) ([]registry.Change, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if index < f.floor {
+		return nil, false
+	}
 	i := slices.IndexFunc(f.changes, func(c registry.Change) bool { return c.Index > index })
 	if i < 0 {
 		return nil, true
@@ -291,7 +292,7 @@ func (f *fake) Wait(ctx context.Context, after uint64) error {
 	for {
 		f.mu.Lock()
 		more, n := f.more, len(f.changes)
-		have := n > 0 && f.changes[n-1].Index > after
+		have := f.floor > after || n > 0 && f.changes[n-1].Index > after
 		f.mu.Unlock()
 		if have {
 			return nil
@@ -306,11 +307,25 @@ func (f *fake) Wait(ctx context.Context, after uint64) error {
 
 // set changes what the cluster can do.
 func (f *fake) set(leader, quorum bool) {
+	f.be(func() { f.leader, f.quorum = leader, quorum })
+}
+
+// proposals returns how many were submitted, and how many are delayed.
+func (f *fake) proposals() (submitted, delayed int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.leader, f.quorum = leader, quorum
-	if leader && quorum {
-		f.commitLocked()
+	return f.submits, len(f.delayed)
+}
+
+// be changes how the cluster is.
+func (f *fake) be(how func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	how()
+	if f.leader && f.quorum {
+		if !f.slow {
+			f.commitLocked()
+		}
 		close(f.healed)
 		f.healed = make(chan struct{})
 	}
@@ -339,27 +354,45 @@ func (f *fake) committed() []registry.Command {
 	return slices.Concat(f.log...)
 }
 
-func (f *fake) held(p registry.ProducerID) []name {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+// held returns what a peer holds for p, in truth.
+func (f *fake) held(node registry.NodeID, p registry.ProducerID) []name {
 	var held []name
-	for n := range f.truth.held[p] {
-		held = append(held, n)
-	}
-	slices.SortFunc(held, func(a, b name) int {
-		if a.topic != b.topic {
-			return slices.Compare([]string{a.topic}, []string{b.topic})
+	f.look(func(v *store.View) {
+		for _, n := range v.Held(node, p) {
+			held = append(held, name{n.Topic, n.Channel})
 		}
-		return slices.Compare([]string{a.channel}, []string{b.channel})
+	})
+	slices.SortFunc(held, func(a, b name) int {
+		return cmp.Or(cmp.Compare(a.topic, b.topic), cmp.Compare(a.channel, b.channel))
 	})
 	return held
 }
 
-func (f *fake) open(p registry.ProducerID) (registry.SessionID, bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	id, open := f.truth.sessions[p]
-	return id, open
+// session returns the producer's session on this peer.
+func (f *fake) session(p registry.ProducerID) (state registry.SessionState, open bool) {
+	f.look(func(v *store.View) {
+		_, sessions, _ := v.Producer(p)
+		i := slices.IndexFunc(sessions, func(s registry.SessionState) bool { return s.ID.Node == self })
+		if open = i >= 0; open {
+			state = sessions[i]
+		}
+	})
+	return state, open
+}
+
+// shows reports whether /nodes has the producer.
+func (f *fake) shows(p registry.ProducerID) (shows bool) {
+	f.look(func(v *store.View) {
+		shows = slices.ContainsFunc(v.Nodes(), func(n registry.Node) bool { return n.ID() == p })
+	})
+	return shows
+}
+
+func (f *fake) look(fn func(v *store.View)) {
+	f.t.Helper()
+	if err := f.truth.View(func(v *store.View) error { fn(v); return nil }); err != nil {
+		f.t.Errorf("view: %v", err)
+	}
 }
 
 func producer(address string) registry.ProducerInfo {
@@ -371,7 +404,14 @@ func producer(address string) registry.ProducerInfo {
 
 func newManager(t *testing.T, f *fake, limits session.Limits) *session.Manager {
 	t.Helper()
-	m := session.NewManager(session.Config{Node: self, Epoch: 1, Limits: limits, Cluster: f, Feed: f})
+	return startManager(t, session.Config{Limits: limits, Cluster: f, Feed: f})
+}
+
+func startManager(t *testing.T, cfg session.Config) *session.Manager {
+	t.Helper()
+	cfg.Node = self
+	cfg.Epoch = max(cfg.Epoch, 1)
+	m := session.NewManager(cfg)
 	m.Start()
 	t.Cleanup(m.Close)
 	return m

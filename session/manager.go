@@ -19,30 +19,34 @@ type Limits struct {
 	Channels      int // of one topic
 }
 
-// Config is what a Manager needs. AnswerWithin and Limits that are 0 take the
-// values of DefaultConfig.
+// Config is what a Manager needs. Durations and Limits that are 0 take the values
+// of DefaultConfig.
 type Config struct {
 	Node         registry.NodeID
 	Epoch        uint64        // this peer's start
 	AnswerWithin time.Duration // nsqd gives a command one second
-	Limits       Limits
-	Cluster      Cluster
-	Feed         Feed
-	Logger       *slog.Logger
+	// InactiveTimeout is how long after its last PING a session is suspended.
+	InactiveTimeout time.Duration
+	Limits          Limits
+	Cluster         Cluster
+	Feed            Feed
+	Logger          *slog.Logger
 }
 
 // DefaultConfig returns the values that have a default.
 func DefaultConfig() Config {
 	return Config{
-		AnswerWithin: 800 * time.Millisecond,
-		Limits:       Limits{Registrations: 50_000, Topics: 100_000, Channels: 10_000},
-		Logger:       slog.New(slog.DiscardHandler),
+		AnswerWithin:    800 * time.Millisecond,
+		InactiveTimeout: 300 * time.Second,
+		Limits:          Limits{Registrations: 50_000, Topics: 100_000, Channels: 10_000},
+		Logger:          slog.New(slog.DiscardHandler),
 	}
 }
 
 func (c Config) withDefaults() Config {
 	d := DefaultConfig()
 	c.AnswerWithin = cmp.Or(c.AnswerWithin, d.AnswerWithin)
+	c.InactiveTimeout = cmp.Or(c.InactiveTimeout, d.InactiveTimeout)
 	c.Limits.Registrations = cmp.Or(c.Limits.Registrations, d.Limits.Registrations)
 	c.Limits.Topics = cmp.Or(c.Limits.Topics, d.Limits.Topics)
 	c.Limits.Channels = cmp.Or(c.Limits.Channels, d.Limits.Channels)
@@ -60,6 +64,9 @@ type Manager struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	work   sync.WaitGroup
+
+	feedMu sync.Mutex // held while sessions are told
+	seen   uint64     // the last index of the feed that they know
 
 	mu       sync.Mutex
 	closed   bool
@@ -81,14 +88,22 @@ func NewManager(cfg Config) *Manager {
 	}
 }
 
-// Start begins to follow the feed. Call it once, before the first Open.
+// Start begins to follow the feed and to look for silent sessions. Call it once,
+// before the first Open.
 func (m *Manager) Start() {
-	after, err := m.applied()
+	at, err := m.applied()
 	if err != nil {
-		after = 0 // as far back as the feed goes
+		at = 0 // as far back as the feed goes
 	}
-	m.start(func() { m.watch(after) })
+	m.feedMu.Lock()
+	m.seen = at
+	m.feedMu.Unlock()
+	m.start(m.watch)
+	m.start(m.watchSilence)
 }
+
+// now is this package's clock: monotonic, since the Manager was made.
+func (m *Manager) now() time.Duration { return time.Since(m.began) }
 
 // Close ends all waiting and waits for the goroutines. It closes no session in
 // the registry: a peer's stop does not mean that its nsqds are gone.
@@ -112,7 +127,8 @@ func (m *Manager) Open(info registry.ProducerInfo, end func(reason string)) (*Se
 		m: m, info: info, producer: info.ID(), end: end,
 		settled: make(chan struct{}, 1), opening: true,
 	}
-	s.Ping()
+	s.lastPing.Store(int64(m.now())) // IDENTIFY counts as a PING
+	s.sweep.declared = m.now()
 	old, err := m.admit(s)
 	if err != nil {
 		return nil, err
@@ -199,6 +215,26 @@ func (m *Manager) LastPing(p registry.ProducerID) (time.Time, bool) {
 		return time.Time{}, false
 	}
 	return m.began.Add(time.Duration(s.lastPing.Load())), true
+}
+
+// Status is a session on this peer at one moment.
+type Status struct {
+	Producer  registry.ProducerID
+	ID        registry.SessionID
+	PingAge   time.Duration // since the last PING, or since the session began
+	Suspended bool          // silent for too long; the state knows, or will soon
+	Pending   int           // changes that are not known to be committed
+}
+
+// Sessions returns the sessions with a living connection, by producer.
+func (m *Manager) Sessions() []Status {
+	all := m.all()
+	list := make([]Status, 0, len(all))
+	for _, s := range all {
+		list = append(list, s.status())
+	}
+	slices.SortFunc(list, func(a, b Status) int { return cmp.Compare(a.Producer, b.Producer) })
+	return list
 }
 
 func (m *Manager) session(p registry.ProducerID) *Session {

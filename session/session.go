@@ -4,7 +4,6 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/lookupd/lookupd/registry"
 )
@@ -26,6 +25,9 @@ type Session struct {
 	closing  bool // CloseSession is to be proposed
 	draining bool // a goroutine runs drain
 	refusals int  // proposals refused in a row
+	opened   mark // where in the log id was open, where it was not
+	live     liveness
+	sweep    sweep
 	declared declared
 	box      outbox
 	flight   *flight // the proposal under way
@@ -34,9 +36,6 @@ type Session struct {
 // Producer returns the producer's id.
 func (s *Session) Producer() registry.ProducerID { return s.producer }
 
-// Ping notes that the producer is alive. It does not wait for anything.
-func (s *Session) Ping() { s.lastPing.Store(int64(time.Since(s.m.began))) }
-
 // Register declares a topic, and a channel of it unless that is "". It returns
 // nil once that is committed, else ErrUnavailable or ErrLimit.
 func (s *Session) Register(topic, channel string) error {
@@ -44,6 +43,7 @@ func (s *Session) Register(topic, channel string) error {
 	defer cancel()
 	held, room := s.m.look(s.producer, topic, channel)
 	s.mu.Lock()
+	s.sweep.declared = s.m.now()
 	if s.over {
 		s.mu.Unlock()
 		return ErrUnavailable
@@ -178,8 +178,9 @@ func (s *Session) quietLocked(topic string) bool {
 	return !s.opening && !s.reopen && s.box.topics[topic] == nil && !s.flight.has(topic)
 }
 
+// idleLocked reports whether nothing is on its way that decides what is held.
 func (s *Session) idleLocked() bool {
-	return !s.opening && !s.reopen && len(s.box.queue) == 0 && s.flight == nil
+	return !s.opening && !s.reopen && len(s.box.queue) == 0 && (s.flight == nil || len(s.flight.changes) == 0)
 }
 
 // fullLocked reports whether more names would exceed the limits of a session.
@@ -196,25 +197,13 @@ func (s *Session) signal() {
 	}
 }
 
-// stateClosed is told that the state has closed session id. If that is this
-// one, whose connection lives, it opens a new one, declares everything again
-// and returns true.
-func (s *Session) stateClosed(id registry.SessionID) bool {
+func (s *Session) status() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.over || s.id != id {
-		return false
+	return Status{
+		Producer: s.producer, ID: s.id, PingAge: max(0, s.silence(s.m.now())),
+		Suspended: s.live.silent, Pending: s.pendingLocked(),
 	}
-	s.reopen = true
-	s.drainLocked()
-	return true
-}
-
-// deleted is told that a topic, or a channel of it, was deleted at index.
-func (s *Session) deleted(topic, channel string, index uint64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.declared.deletedAt(topic, channel, index)
 }
 
 func (s *Session) declaredPending() int {

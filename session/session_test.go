@@ -20,13 +20,13 @@ const limit = 800 * time.Millisecond
 // run tests in a bubble with virtual time.
 func run(t *testing.T, fn func(t *testing.T, f *fake)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) { fn(t, newFake()) })
+	synctest.Test(t, func(t *testing.T) { fn(t, newFake(t)) })
 }
 
 func wantHeld(t *testing.T, f *fake, p registry.ProducerID, want ...name) {
 	t.Helper()
 	synctest.Wait()
-	if diff := cmp.Diff(want, f.held(p), cmp.AllowUnexported(name{})); diff != "" {
+	if diff := cmp.Diff(want, f.held(self, p), cmp.AllowUnexported(name{})); diff != "" {
 		t.Errorf("held by %s (-want +got):\n%s", p, diff)
 	}
 }
@@ -40,6 +40,10 @@ func words(f *fake) string {
 			all = append(all, fmt.Sprintf("open/%d", c.Session.Seq))
 		case registry.CloseSession:
 			all = append(all, fmt.Sprintf("close/%d", c.Session.Seq))
+		case registry.SuspendSession:
+			all = append(all, fmt.Sprintf("suspend/%d", c.Session.Seq))
+		case registry.ResumeSession:
+			all = append(all, fmt.Sprintf("resume/%d", c.Session.Seq))
 		case registry.Register:
 			all = append(all, strings.TrimSpace("+"+c.Topic+" "+c.Channel))
 		case registry.Unregister:
@@ -176,6 +180,7 @@ func TestWithdrawnBeforeItWasSent(t *testing.T) {
 		check(t, "withdraw topic", func() error { return s.Unregister("t", "") }, session.ErrUnavailable, 0)
 		check(t, "withdraw channels", func() error { return s.Unregister("u", "") }, session.ErrUnavailable, 0)
 		check(t, "withdraw channel", func() error { return s.Unregister("w", "c") }, session.ErrUnavailable, 0)
+		synctest.Wait() // what was on its way into the queue is out of it again
 		f.set(true, true)
 		wantHeld(t, f, s.Producer(), name{"w", ""})
 		for _, c := range f.committed() {
@@ -222,7 +227,7 @@ func TestManyWaitingGoInBatches(t *testing.T) {
 		}
 		f.set(true, true)
 		synctest.Wait()
-		if got := len(f.held(s.Producer())); got != want+1 {
+		if got := len(f.held(self, s.Producer())); got != want+1 {
 			t.Errorf("held %d names, want %d", got, want+1)
 		}
 	})
@@ -344,11 +349,13 @@ func TestReplacedOnTheSamePeer(t *testing.T) {
 	})
 }
 
+// closeIt closes the session as the leader does with those of a lost peer.
+func closeIt(f *fake, p registry.ProducerID) {
+	open, _ := f.session(p)
+	f.commit(registry.CloseSession{Session: open.ID, Producer: p})
+}
+
 func TestOpenedAgain(t *testing.T) {
-	closeIt := func(f *fake, p registry.ProducerID) {
-		id, _ := f.open(p)
-		f.commit(registry.CloseSession{Session: id, Producer: p})
-	}
 	t.Run("when a change is refused", func(t *testing.T) {
 		run(t, func(t *testing.T, f *fake) {
 			m := newManager(t, f, session.Limits{})
@@ -362,8 +369,8 @@ func TestOpenedAgain(t *testing.T) {
 			wantHeld(t, f, s.Producer(), name{"t", ""}, name{"t", "c"}, name{"u", ""})
 			f.lag(false)
 			synctest.Wait()
-			if id, _ := f.open(s.Producer()); id.Seq != 2 {
-				t.Errorf("session %v is open", id)
+			if open, _ := f.session(s.Producer()); open.ID.Seq != 2 {
+				t.Errorf("session %v is open", open.ID)
 			}
 		})
 	})
@@ -406,8 +413,7 @@ func TestLateFeedDropsNothingNew(t *testing.T) {
 		check(t, "again", func() error { return s.Register("t", "d") }, nil, 0)
 		f.lag(false) // now the deletion shows in the feed, after the REGISTER was answered
 		synctest.Wait()
-		id, _ := f.open(s.Producer())
-		f.commit(registry.CloseSession{Session: id, Producer: s.Producer()})
+		closeIt(f, s.Producer())
 		wantHeld(t, f, s.Producer(), name{"t", ""}, name{"t", "d"})
 	})
 }
