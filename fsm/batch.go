@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/lookupd/lookupd/fsm/fsmpb"
 	"github.com/lookupd/lookupd/registry"
@@ -142,7 +143,13 @@ func validate(command registry.Command) error {
 		if c.Producer.TCPPort < 0 || c.Producer.TCPPort > 65535 || c.Producer.HTTPPort < 0 || c.Producer.HTTPPort > 65535 {
 			return errBadProducer
 		}
-		return validateSession(c.Session, c.Producer.ID())
+		p := c.Producer
+		for _, text := range []string{p.RemoteAddress, p.Hostname, p.BroadcastAddress, p.Version, p.TopologyZone, p.TopologyRegion} {
+			if !utf8.ValidString(text) { // protobuf would refuse the whole batch
+				return errBadProducer
+			}
+		}
+		return validateSession(c.Session, p.ID())
 	case registry.CloseSession:
 		return validateSession(c.Session, c.Producer)
 	case registry.EndOrphan:
@@ -174,14 +181,14 @@ func validate(command registry.Command) error {
 }
 
 func validateSession(id registry.SessionID, p registry.ProducerID) error {
-	if id.Node == "" {
+	if id.Node == "" || !utf8.ValidString(string(id.Node)) {
 		return errBadSession
 	}
 	return validateProducer(p)
 }
 
 func validateProducer(p registry.ProducerID) error {
-	if p == "" || len(p) > maxProducer || strings.Contains(string(p), "\x00") {
+	if p == "" || len(p) > maxProducer || !utf8.ValidString(string(p)) || strings.Contains(string(p), "\x00") {
 		return errBadProducer
 	}
 	return nil

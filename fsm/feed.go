@@ -2,17 +2,21 @@ package fsm
 
 import (
 	"context"
+	"slices"
 	"sort"
 	"sync"
 
 	"github.com/lookupd/lookupd/registry"
 )
 
-// FeedLength is how many changes a Feed keeps.
-const FeedLength = 10_000
+// A Feed keeps at most so many changes, with at most so many events in all: a
+// reconnect of one producer may have 100,000.
+const (
+	FeedLength = 10_000
+	FeedEvents = 100_000
+)
 
-// Feed tells what each entry changed. It keeps the last FeedLength changes;
-// who falls behind further, or meets a restored snapshot, reads the state anew:
+// Feed tells what each entry changed. It keeps the last ones; who falls behind further, or meets a restored snapshot, reads the state anew:
 //
 //	index := applied index of a View, from which the reader built what it keeps
 //	for {
@@ -25,9 +29,9 @@ const FeedLength = 10_000
 // Entries that changed nothing are not in it. All methods may be called from any goroutine.
 type Feed struct {
 	mu sync.Mutex
-	// ring holds changes of rising index; the oldest is at start once it is full.
-	ring  []registry.Change
-	start int
+	// kept is of rising index; events is the sum of theirs.
+	kept   []registry.Change
+	events int
 	// floor is the highest index of which something may be missing.
 	floor uint64
 	// last is the index of the newest change, or floor.
@@ -44,13 +48,8 @@ func (f *Feed) Since(index uint64) (changes []registry.Change, ok bool) {
 	if index < f.floor {
 		return nil, false
 	}
-	n := len(f.ring)
-	first := sort.Search(n, func(i int) bool { return f.at(i).Index > index })
-	changes = make([]registry.Change, 0, n-first)
-	for i := first; i < n; i++ {
-		changes = append(changes, f.at(i))
-	}
-	return changes, true
+	first := sort.Search(len(f.kept), func(i int) bool { return f.kept[i].Index > index })
+	return slices.Clone(f.kept[first:]), true
 }
 
 // Wait returns nil once there is something after index: a change, or a reset. Else ctx's error.
@@ -74,9 +73,6 @@ func (f *Feed) Wait(ctx context.Context, after uint64) error {
 	}
 }
 
-// at returns the i-th oldest change.
-func (f *Feed) at(i int) registry.Change { return f.ring[(f.start+i)%len(f.ring)] }
-
 // publish adds changes of rising index, all above the last.
 func (f *Feed) publish(changes []registry.Change) {
 	if len(changes) == 0 {
@@ -85,13 +81,14 @@ func (f *Feed) publish(changes []registry.Change) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, c := range changes {
-		if len(f.ring) < FeedLength {
-			f.ring = append(f.ring, c)
-			continue
+		f.kept = append(f.kept, c)
+		f.events += len(c.Events)
+		for len(f.kept) > FeedLength || f.events > FeedEvents {
+			f.floor = f.kept[0].Index
+			f.events -= len(f.kept[0].Events)
+			f.kept[0] = registry.Change{}
+			f.kept = f.kept[1:]
 		}
-		f.floor = f.ring[f.start].Index
-		f.ring[f.start] = c
-		f.start = (f.start + 1) % FeedLength
 	}
 	f.last = changes[len(changes)-1].Index
 	f.wakeLocked()
@@ -101,7 +98,7 @@ func (f *Feed) publish(changes []registry.Change) {
 func (f *Feed) reset(index uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.ring, f.start = nil, 0
+	f.kept, f.events = nil, 0
 	f.floor, f.last = index, index
 	f.wakeLocked()
 }

@@ -118,3 +118,37 @@ func TestFeedStartsAnewAfterRestore(t *testing.T) {
 		t.Errorf("since 8: %v, %v", got, ok)
 	}
 }
+
+// A few reconnects of producers with many registrations must not fill the memory.
+func TestFeedIsBoundedInEvents(t *testing.T) {
+	m := newMachine(t)
+	m.apply(batch(nodeA, 1, open(nodeA, 1, "p1")))
+	number := uint64(1)
+	for entry := range 30 {
+		var commands []registry.Command
+		for i := range 2000 {
+			commands = append(commands, register(nodeA, 1, "p1", fmt.Sprintf("t%d-%d", entry, i), "c"))
+		}
+		number++
+		m.apply(batch(nodeA, number, commands...))
+	}
+	last, _ := m.Applied()
+	if _, ok := m.Feed().Since(0); ok {
+		t.Error("240,000 events are kept")
+	}
+	floor := last
+	for {
+		if _, ok := m.Feed().Since(floor - 1); !ok {
+			break
+		}
+		floor--
+	}
+	changes, ok := m.Feed().Since(floor)
+	events := 0
+	for _, c := range changes {
+		events += len(c.Events)
+	}
+	if !ok || events > fsm.FeedEvents || events < fsm.FeedEvents/2 {
+		t.Errorf("%d events kept in %d changes, ok %v", events, len(changes), ok)
+	}
+}

@@ -16,10 +16,12 @@ const (
 	addressBookLimit = 1 << 20
 )
 
-// PeerAddress is where a peer was last heard of, both as host:port.
+// PeerAddress is where a peer was last heard of, as host:port, and which start
+// of it was.
 type PeerAddress struct {
 	Peer   string `json:"peer"`
 	Gossip string `json:"gossip"`
+	Epoch  uint64 `json:"epoch,omitempty"` // the latest start that was seen
 }
 
 // AddressBook keeps the peers' last known addresses, so that a peer that

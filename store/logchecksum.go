@@ -38,14 +38,16 @@ func entrySeal(entry *raft.Log) [sealLength]byte {
 // sealEntry gives entry its checksum, or checks the one that it has.
 func sealEntry(entry *raft.Log) error {
 	if len(entry.Extensions) > 0 {
-		return checkSeal(entry)
+		return CheckSeal(entry)
 	}
 	seal := entrySeal(entry)
 	entry.Extensions = seal[:]
 	return nil
 }
 
-func checkSeal(entry *raft.Log) error {
+// CheckSeal returns ErrChecksum unless entry carries the checksum that a leader's
+// StoreLogs gave it.
+func CheckSeal(entry *raft.Log) error {
 	if len(entry.Extensions) > 0 && entry.Extensions[0] > sealFormat {
 		return fmt.Errorf("%w: entry %d: checksum of format %d, this version knows up to %d",
 			ErrChecksum, entry.Index, entry.Extensions[0], sealFormat)
@@ -65,7 +67,7 @@ func readEntry(backend logBackend, index uint64, entry *raft.Log) error {
 	if entry.Index != index {
 		return fmt.Errorf("%w: entry %d says that it is %d", ErrDamaged, index, entry.Index)
 	}
-	if err := checkSeal(entry); err != nil {
+	if err := CheckSeal(entry); err != nil {
 		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	return nil

@@ -69,6 +69,9 @@ func (v *View) Rows(fn func(table string, key, value []byte)) {
 	}
 }
 
+// Size returns the bytes of a snapshot of the state.
+func (v *View) Size() int64 { return v.tx.Size() }
+
 // Counts returns the sizes of the registry, in constant time.
 func (v *View) Counts() registry.Counts {
 	return registry.Counts{
