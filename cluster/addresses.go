@@ -31,26 +31,51 @@ func openAddressBook(dir *store.Dir, log *slog.Logger) *addressBook {
 	return &addressBook{disk: disk, log: log, known: known}
 }
 
-// learn notes where the living peers are; it returns those that moved.
-func (b *addressBook) learn(members []member) (moved []registry.NodeID) {
+// learn notes where the living peers are and forgets who is neither alive nor
+// one of the servers; it returns those that moved. One goroutine calls it.
+func (b *addressBook) learn(members []member, servers map[registry.NodeID]bool) (moved []registry.NodeID) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	changed := false
 	for _, m := range members {
-		now := store.PeerAddress{Peer: m.Address, Gossip: m.gossip}
-		if was, ok := b.known[m.ID]; was != now {
-			if ok && was.Peer != now.Peer {
-				moved = append(moved, m.ID)
-			}
-			b.known[m.ID], changed = now, true
+		was, ok := b.known[m.ID]
+		if ok && was.Peer != m.Address {
+			moved = append(moved, m.ID)
+		}
+		b.known[m.ID] = store.PeerAddress{Peer: m.Address, Gossip: m.gossip, Epoch: max(was.Epoch, m.Epoch)}
+	}
+	for id := range b.known {
+		if servers[id] || slices.ContainsFunc(members, func(m member) bool { return m.ID == id }) {
+			continue
+		}
+		if len(servers) > 0 { // a peer of the past
+			delete(b.known, id)
 		}
 	}
-	if changed {
-		if err := b.disk.Save(b.known); err != nil {
-			b.log.Warn("peer addresses not saved", "err", err)
-		}
+	known := maps.Clone(b.known)
+	b.mu.Unlock()
+	if err := b.disk.Save(known); err != nil { // without the lock: resolve must not wait for the disk
+		b.log.Warn("peer addresses not saved", "err", err)
 	}
 	return moved
+}
+
+// sawEpoch notes a later start of a peer; it is on disk with the next change.
+func (b *addressBook) sawEpoch(id registry.NodeID, epoch uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	known := b.known[id]
+	known.Epoch = max(known.Epoch, epoch)
+	b.known[id] = known
+}
+
+// epochs returns the latest start of each peer that was seen.
+func (b *addressBook) epochs() map[registry.NodeID]uint64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	epochs := map[registry.NodeID]uint64{}
+	for id, known := range b.known {
+		epochs[id] = known.Epoch
+	}
+	return epochs
 }
 
 func (b *addressBook) find(id registry.NodeID) (store.PeerAddress, bool) {
@@ -78,8 +103,8 @@ func (n *Node) resolve(id registry.NodeID) (address string, ok bool) {
 	if m, ok := n.gossip.find(id); ok {
 		return m.Address, true
 	}
-	known, ok := n.addresses.find(id)
-	return known.Peer, ok
+	known, _ := n.addresses.find(id)
+	return known.Peer, known.Peer != ""
 }
 
 // followAddresses notes each address that gossip brings and drops connections
@@ -92,7 +117,7 @@ func (n *Node) followAddresses(ctx context.Context) {
 				others = append(others, m)
 			}
 		}
-		for _, id := range n.addresses.learn(others) {
+		for _, id := range n.addresses.learn(others, n.servers()) {
 			n.log.Info("peer moved", "peer", id)
 			n.net.CloseConnections(id)
 		}

@@ -87,6 +87,9 @@ func (n *Node) tryForm(ctx context.Context) (waiting string, err error) {
 	case candidates[0] != n.id:
 		return fmt.Sprintf("%s founds the cluster of %s", candidates[0].Name(), names(candidates)), nil
 	}
+	// From the first question on nobody else may found one with this peer.
+	n.founding.Store(true)
+	defer n.founding.Store(false)
 	for _, id := range candidates[1:] {
 		if err := n.ask(ctx, id, candidates); err != nil {
 			return "", fmt.Errorf("%s does not agree: %w", id.Name(), err)
@@ -103,6 +106,8 @@ func (n *Node) ask(ctx context.Context, id registry.NodeID, candidates []registr
 	switch {
 	case err != nil:
 		return err
+	case answer.Code != peerpb.Code_CODE_OK:
+		return fmt.Errorf("%v", answer.Code)
 	case answer.NodeId != string(id):
 		return fmt.Errorf("%s answers in its place", answer.NodeId)
 	case answer.HasState:
@@ -119,7 +124,12 @@ func (n *Node) ask(ctx context.Context, id registry.NodeID, candidates []registr
 func (h handler) Agree(context.Context, *peerpb.AgreeRequest) *peerpb.AgreeResponse {
 	n := h.node
 	answer := &peerpb.AgreeResponse{
-		Code: peerpb.Code_CODE_OK, NodeId: string(n.id), Expect: uint32(n.cfg.BootstrapExpect), HasState: !n.fresh(),
+		Code: peerpb.Code_CODE_OK, NodeId: string(n.id), Expect: uint32(n.cfg.BootstrapExpect),
+		HasState: !n.fresh() || n.founding.Load(),
+	}
+	if !n.isOpen() {
+		answer.Code = peerpb.Code_CODE_NOT_READY
+		return answer
 	}
 	for _, m := range n.gossip.alive() {
 		if m.ClusterID == "" && m.Expect == n.cfg.BootstrapExpect {
@@ -144,14 +154,35 @@ func (n *Node) found(founders []registry.NodeID) error {
 }
 
 func (n *Node) bootstrap(founders []registry.NodeID) error {
-	var c raft.Configuration
-	for _, id := range founders {
-		c.Servers = append(c.Servers, raft.Server{ID: raft.ServerID(id), Address: raft.ServerAddress(id)})
-	}
-	if err := n.raft.BootstrapCluster(c).Error(); err != nil && !errors.Is(err, raft.ErrCantBootstrap) {
+	if err := n.raft.BootstrapCluster(firstConfiguration(founders)).Error(); err != nil && !errors.Is(err, raft.ErrCantBootstrap) {
 		return fmt.Errorf("bootstrap: %w", err)
 	}
 	return nil
+}
+
+func firstConfiguration(founders []registry.NodeID) (c raft.Configuration) {
+	for _, id := range founders {
+		c.Servers = append(c.Servers, raft.Server{ID: raft.ServerID(id), Address: raft.ServerAddress(id)})
+	}
+	return c
+}
+
+// finishBootstrap does, before raft starts, what the process may have ended in
+// the middle of: raft's own bootstrap stores the term and then the first entry,
+// and refuses to begin again once the term is there. Nobody else can hold an
+// entry of this cluster before its founder does.
+func (n *Node) finishBootstrap() error {
+	_, index, err := n.raftLog.LastTermIndex()
+	if err != nil || index > 0 || len(n.identity.Founders) == 0 {
+		return err
+	}
+	if err := n.raftLog.SetUint64([]byte("CurrentTerm"), 1); err != nil {
+		return err
+	}
+	n.log.Info("founding is finished after a restart", "cluster", n.ClusterID(), "peers", names(n.identity.Founders))
+	return n.raftLog.StoreLog(&raft.Log{
+		Index: 1, Term: 1, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(firstConfiguration(n.identity.Founders)),
+	})
 }
 
 // join asks a member of a cluster, and the leader that it names, to take this
@@ -184,7 +215,7 @@ func (h handler) Join(ctx context.Context, req *peerpb.JoinRequest) *peerpb.Join
 	id := peer.From(ctx)
 	leader, _ := n.leader.current()
 	answer := &peerpb.JoinResponse{Code: peerpb.Code_CODE_OK, ClusterId: n.ClusterID(), LeaderId: string(leader)}
-	if n.fresh() {
+	if n.fresh() || !n.isOpen() {
 		answer.Code = peerpb.Code_CODE_NOT_READY
 		return answer
 	}

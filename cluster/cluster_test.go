@@ -27,18 +27,23 @@ type testPeer struct {
 // startPeer starts a peer with fresh data; change may set what differs.
 func startPeer(t testing.TB, name string, change func(*cluster.Config)) *testPeer {
 	t.Helper()
-	p := &testPeer{t: t, path: t.TempDir() + "/" + name, cfg: cluster.Config{
+	p := newTestPeer(t, name, t.TempDir()+"/"+name)
+	if change != nil {
+		change(&p.cfg)
+	}
+	p.start()
+	return p
+}
+
+func newTestPeer(t testing.TB, name, path string) *testPeer {
+	p := &testPeer{t: t, path: path, cfg: cluster.Config{
 		Name: name, Version: "0.0.0-test",
 		PeerAddress: "127.0.0.1:0", GossipAddress: "127.0.0.1:0",
 		TombstoneLifetime: time.Hour, InactiveTimeout: time.Hour, RaftTimeScale: raftTimeScale,
 		Logger: testLogger(t, name),
 	}}
 	p.cfg.OnFatal = func(err error) { t.Errorf("%s: fatal: %v", name, err) }
-	if change != nil {
-		change(&p.cfg)
-	}
 	t.Cleanup(p.stop)
-	p.start()
 	return p
 }
 

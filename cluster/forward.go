@@ -18,6 +18,9 @@ import (
 // error of an attempt leaves that open.
 var errNotLogged = errors.New("not proposed")
 
+// errRefused: the leader will not have the batch, now or later.
+var errRefused = errors.New("batch refused")
+
 // stuckTransferAfter is how long raft may refuse commands because of a
 // leadership transfer before the process ends: with hashicorp/raft #696 the
 // refusal can last for ever. It is three election time-outs and some.
@@ -57,6 +60,10 @@ func (h handler) Forward(ctx context.Context, req *peerpb.ForwardRequest) *peerp
 	n := h.node
 	leader, _ := n.leader.current()
 	answer := &peerpb.ForwardResponse{Code: peerpb.Code_CODE_OK, LeaderId: string(leader)}
+	if !n.isOpen() {
+		answer.Code = peerpb.Code_CODE_NOT_LEADER
+		return answer
+	}
 	if err := checkForwarded(req.Batch, peer.From(ctx)); err != nil {
 		n.log.Warn("forwarded batch refused", "from", peer.From(ctx), "err", err)
 		answer.Code = peerpb.Code_CODE_REFUSED

@@ -83,7 +83,7 @@ func openGossip(cfg gossipConfig) (*gossip, error) {
 	mc.Delegate, mc.Events, mc.Alive, mc.Merge = g, g, g, g
 	mc.Logger = stdLogger(cfg.Logger)
 	mc.LogOutput = nil
-	mc.TCPTimeout = 2 * time.Second
+	mc.TCPTimeout = time.Second // Close may have to wait for one dial
 	host, port, err := splitHostPort(cfg.Address)
 	if err != nil {
 		return nil, err
@@ -178,9 +178,12 @@ func (g *gossip) rejoin(ctx context.Context, seeds func(context.Context) []strin
 				absent = append(absent, address)
 			}
 		}
-		if len(absent) > 0 && ctx.Err() == nil {
-			if _, err := g.list.Join(absent); err != nil {
-				g.log.Debug("gossip join", "err", err)
+		for _, address := range absent { // one at a time: Join knows no context
+			if ctx.Err() != nil {
+				return
+			}
+			if _, err := g.list.Join([]string{address}); err != nil {
+				g.log.Debug("gossip join", "address", address, "err", err)
 			}
 		}
 		wait := rejoinEvery + rand.N(rejoinEvery)

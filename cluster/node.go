@@ -82,6 +82,9 @@ type Node struct {
 	contacts       contacts
 	metrics        *Metrics
 
+	opened   chan struct{} // closed once calls of other peers can be answered
+	founding atomic.Bool   // this peer is about to found a cluster
+
 	barrierBegan atomicTime // of the latest completed read barrier
 	waiting      atomic.Pointer[string]
 	orphans      atomic.Pointer[[]OrphanGroup] // while this peer leads
@@ -105,7 +108,7 @@ func New(cfg Config) *Node {
 	}
 	n := &Node{
 		cfg: cfg, log: cfg.Logger, leader: newLeaderWatch(), queue: newQueue(),
-		notify: make(chan bool, 16), metrics: cfg.Metrics,
+		notify: make(chan bool, 16), opened: make(chan struct{}), metrics: cfg.Metrics,
 	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.leaderRounds = newRounds(n.leaderRound)
@@ -123,8 +126,20 @@ func (n *Node) Open() error {
 			return errors.Join(err, n.Close())
 		}
 	}
+	close(n.opened)
 	n.startLoops()
 	return nil
+}
+
+// isOpen reports whether gossip and raft are there. The peer port listens
+// before them, since they need its address, and raft's restore may take long.
+func (n *Node) isOpen() bool {
+	select {
+	case <-n.opened:
+		return true
+	default:
+		return false
+	}
 }
 
 // openIdentity loads or makes the identity and raises the epoch. An identity
@@ -193,6 +208,8 @@ func (n *Node) openNetwork() error {
 		Node: n.id, Epoch: n.epoch, ClusterID: n.ClusterID,
 		Address: n.cfg.PeerAddress, Advertise: n.cfg.PeerAdvertise,
 		Resolve: n.resolve, Term: n.term, Handler: handler{n}, Logger: n.log.With("component", "peer"), RaftLogger: n.raftLogger(),
+		Refuse: n.isRemoved, Leader: n.leaderID, Applied: n.appliedIndex, StateSize: n.stateSize,
+		CheckEntry: store.CheckSeal, Epochs: n.addresses.epochs(), SawEpoch: n.addresses.sawEpoch,
 	})
 	if err := n.net.Open(); err != nil {
 		return fmt.Errorf("peer address %s: %w", n.cfg.PeerAddress, err)
@@ -203,6 +220,53 @@ func (n *Node) openNetwork() error {
 		Self: n.self, Logger: n.log.With("component", "gossip"),
 	})
 	return err
+}
+
+func (n *Node) leaderID() registry.NodeID {
+	if !n.isOpen() {
+		return ""
+	}
+	_, id := n.raft.LeaderWithID() // not n.leader, which follows it
+	return registry.NodeID(id)
+}
+
+// appliedIndex counts what raft knows to be committed as applied: it may be
+// queued for the state machine, and a snapshot that arrives now comes after it.
+func (n *Node) appliedIndex() uint64 {
+	index, _ := n.fsm.Applied()
+	if n.isOpen() {
+		index = max(index, n.raft.CommitIndex())
+	}
+	return index
+}
+
+func (n *Node) stateSize() (size int64) {
+	err := n.View(func(v *store.View) error {
+		size = v.Size()
+		return nil
+	})
+	if err != nil {
+		n.log.Error("the state cannot be read", "err", err)
+	}
+	return size
+}
+
+// isRemoved reports whether a peer was in the configuration once and is not any
+// more. Ids never come back.
+func (n *Node) isRemoved(id registry.NodeID) bool {
+	if !n.isOpen() {
+		return false
+	}
+	servers := n.servers()
+	if len(servers) == 0 || servers[id] {
+		return false
+	}
+	proposed := false
+	err := n.View(func(v *store.View) error {
+		_, _, _, _, proposed = v.Origin(id)
+		return nil
+	})
+	return err == nil && proposed
 }
 
 // self is what gossip tells of this peer now.
@@ -241,8 +305,15 @@ func (n *Node) stop() error {
 	if n.gossip != nil {
 		errs = append(errs, n.gossip.close())
 	}
+	if n.net != nil {
+		errs = append(errs, n.net.Disconnect()) // raft waits for its calls under way
+	}
 	if n.raft != nil {
-		errs = append(errs, within(2*time.Second, "raft shutdown", n.raft.Shutdown().Error))
+		if err := within(2*time.Second, "raft shutdown", n.raft.Shutdown().Error); err != nil {
+			// Raft panics if its stores close under it: they stay open, the
+			// process ends anyway.
+			return errors.Join(append(errs, err, n.net.Close())...)
+		}
 	}
 	if n.net != nil {
 		errs = append(errs, n.net.Close())
@@ -342,7 +413,7 @@ func (n *Node) WaitApplied(ctx context.Context, index uint64) error {
 }
 
 func (n *Node) term() uint64 {
-	if n.raft == nil {
+	if !n.isOpen() {
 		return 0
 	}
 	return n.raft.CurrentTerm()

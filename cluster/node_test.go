@@ -328,3 +328,44 @@ func TestTombstonesEndByTheLeadersClock(t *testing.T) {
 		})
 	})
 }
+
+// The process ends between raft's two bootstrap writes, or before the first: the
+// founder finishes at its next start.
+func TestFoundingIsFinishedAfterACrash(t *testing.T) {
+	for name, term := range map[string]uint64{"before raft's first write": 0, "between raft's writes": 1} {
+		t.Run(name, func(t *testing.T) {
+			path := t.TempDir() + "/solo"
+			dir, err := store.OpenDir(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			log, err := dir.OpenLog(store.LogConfig{OnFatal: func(err error) { t.Error(err) }})
+			if err != nil {
+				t.Fatal(err)
+			}
+			id, err := store.NewIdentity("solo")
+			if err != nil {
+				t.Fatal(err)
+			}
+			id.ClusterID, id.Founders = "c1", []registry.NodeID{id.NodeID}
+			if _, err := dir.NextEpoch(id, log); err != nil {
+				t.Fatal(err)
+			}
+			if term > 0 {
+				if err := log.SetUint64([]byte("CurrentTerm"), term); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := errors.Join(log.Close(), dir.Close()); err != nil {
+				t.Fatal(err)
+			}
+			p := newTestPeer(t, "solo", path)
+			p.start()
+			p.waitReady()
+			p.propose(registry.CreateTopic{Topic: "t"})
+			if p.ID() != id.NodeID || p.ClusterID() != "c1" {
+				t.Errorf("%s of %s", p.ID(), p.ClusterID())
+			}
+		})
+	}
+}

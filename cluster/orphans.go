@@ -3,6 +3,7 @@ package cluster
 import (
 	"cmp"
 	"context"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -36,10 +37,14 @@ type OrphanGroup struct {
 	EndsIn time.Duration
 }
 
-// orphanWatch measures, on the leader, for how long peers are gone. It knows no
-// clock of its own; a new leader begins with a new one and so counts anew.
+// orphanWatch measures, on the leader, for how long peers are gone. A new leader
+// begins with a new one and so counts anew. Time counts only as far as the
+// leader looked: after a pause of the leader, in which nobody could have come
+// back, not more than longestStep has passed.
 type orphanWatch struct {
 	timeout, grace time.Duration
+	longestStep    time.Duration
+	last, now      time.Time                        // of the latest look: on the clock, and as counted
 	missed         map[registry.NodeID]time.Time    // since when a peer is not heard
 	returned       map[registry.NodeID]returnedPeer // which start of a peer was seen, and since when
 	done           map[registry.NodeID]OrphanGroup  // groups that were ended already
@@ -50,9 +55,9 @@ type returnedPeer struct {
 	since time.Time
 }
 
-func newOrphanWatch(timeout, grace time.Duration) *orphanWatch {
+func newOrphanWatch(timeout, grace, longestStep time.Duration) *orphanWatch {
 	return &orphanWatch{
-		timeout: timeout, grace: grace,
+		timeout: timeout, grace: grace, longestStep: longestStep,
 		missed: map[registry.NodeID]time.Time{}, returned: map[registry.NodeID]returnedPeer{},
 		done: map[registry.NodeID]OrphanGroup{},
 	}
@@ -60,7 +65,13 @@ func newOrphanWatch(timeout, grace time.Duration) *orphanWatch {
 
 // look takes in what was heard and returns the groups of sessions that are, or
 // would be, orphans. Those with EndsIn 0 are due.
-func (w *orphanWatch) look(now time.Time, heard map[registry.NodeID]contact) []OrphanGroup {
+func (w *orphanWatch) look(clock time.Time, heard map[registry.NodeID]contact) []OrphanGroup {
+	if w.last.IsZero() {
+		w.last, w.now = clock, clock
+	}
+	w.now = w.now.Add(min(clock.Sub(w.last), w.longestStep))
+	w.last = clock
+	now := w.now
 	var groups []OrphanGroup
 	for node, c := range heard {
 		if !c.alive {
@@ -105,23 +116,44 @@ func (w *orphanWatch) settled(g OrphanGroup) bool {
 	return false
 }
 
-// endOrphans is a duty of the leader: it ends the sessions of peers that it has
-// not heard for InactiveTimeout, and of earlier starts of peers that are back.
+// orphanDuty is what the leader does about orphans during one term.
+type orphanDuty struct {
+	term           uint64
+	timeout, grace time.Duration
+	log            *slog.Logger
+
+	listen  func(context.Context) map[registry.NodeID]contact
+	publish func([]OrphanGroup)
+	view    func(func(*store.View) error) error
+	// end proposes commands and returns whether they are known to be committed.
+	end func(context.Context, []registry.Command) bool
+}
+
+// endOrphans ends the sessions of peers that this leader has not heard for
+// InactiveTimeout, and those of earlier starts of peers that are back.
 func (n *Node) endOrphans(ctx context.Context) {
-	term := n.raft.CurrentTerm()
-	watch := newOrphanWatch(n.cfg.InactiveTimeout, n.cfg.ReturnGrace)
-	every := min(max(n.cfg.InactiveTimeout/contactChecks, 10*time.Millisecond), time.Second)
 	beats := n.watchHeartbeats()
 	defer beats.close()
 	defer n.orphans.Store(nil)
+	orphanDuty{
+		term: n.raft.CurrentTerm(), timeout: n.cfg.InactiveTimeout, grace: n.cfg.ReturnGrace, log: n.log,
+		listen:  func(ctx context.Context) map[registry.NodeID]contact { return n.listen(ctx, beats) },
+		publish: func(groups []OrphanGroup) { n.orphans.Store(&groups) },
+		view:    n.View, end: n.commit,
+	}.run(ctx)
+}
+
+// run looks again and again until ctx ends.
+func (d orphanDuty) run(ctx context.Context) {
+	every := min(max(d.timeout/contactChecks, 10*time.Millisecond), time.Second)
+	watch := newOrphanWatch(d.timeout, d.grace, 2*(every+statusWithin))
 	for {
-		groups := watch.look(time.Now(), n.listen(ctx, beats))
-		n.orphans.Store(&groups)
+		heard := d.listen(ctx)
+		groups := watch.look(time.Now(), heard)
+		d.publish(groups)
 		for _, g := range groups {
-			if g.EndsIn == 0 && ctx.Err() == nil && !watch.settled(g) {
-				if !n.endGroup(ctx, term, g) {
-					delete(watch.done, g.Peer)
-				}
+			if g.EndsIn == 0 && ctx.Err() == nil && !watch.settled(g) && !d.endGroup(ctx, g) {
+				delete(watch.done, g.Peer)
 			}
 		}
 		select {
@@ -129,6 +161,48 @@ func (n *Node) endOrphans(ctx context.Context) {
 			return
 		case <-time.After(every):
 		}
+	}
+}
+
+// endGroup ends a group's sessions; false means that it is not known to be done.
+func (d orphanDuty) endGroup(ctx context.Context, g OrphanGroup) bool {
+	var ends []registry.Command
+	err := d.view(func(v *store.View) error {
+		for _, s := range v.SessionsOf(g.Peer) {
+			if g.Has(s.ID) {
+				ends = append(ends, registry.EndOrphan{Session: s.ID, Producer: s.Producer, Term: d.term})
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		d.log.Error("sessions cannot be read", "err", err)
+		return false
+	}
+	if len(ends) > 0 {
+		d.log.Warn("ending sessions whose peer is gone", "peer", g.Peer, "sessions", len(ends), "of starts before", g.Epoch)
+	}
+	for part := range slices.Chunk(ends, MaxProposalCommands) {
+		if !d.end(ctx, part) {
+			return false
+		}
+	}
+	return true
+}
+
+// commit proposes commands and waits until they are committed or ctx ends.
+func (n *Node) commit(ctx context.Context, commands []registry.Command) bool {
+	p, err := n.Submit(ctx, commands...)
+	if err != nil {
+		return false
+	}
+	select {
+	case <-p.Done():
+		_, _, err := p.Result()
+		return err == nil
+	case <-ctx.Done():
+		p.Withdraw()
+		return false
 	}
 }
 
@@ -158,41 +232,6 @@ func (n *Node) listen(ctx context.Context, beats *heartbeats) map[registry.NodeI
 	}
 	all.Wait()
 	return heard
-}
-
-// endGroup proposes the end of a group's sessions; false means that it is not
-// known to be committed.
-func (n *Node) endGroup(ctx context.Context, term uint64, g OrphanGroup) bool {
-	var ends []registry.Command
-	err := n.View(func(v *store.View) error {
-		for _, s := range v.SessionsOf(g.Peer) {
-			if g.Has(s.ID) {
-				ends = append(ends, registry.EndOrphan{Session: s.ID, Producer: s.Producer, Term: term})
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		n.log.Error("sessions cannot be read", "err", err)
-		return false
-	}
-	if len(ends) == 0 {
-		return true
-	}
-	n.log.Warn("ending sessions whose peer is gone", "peer", g.Peer, "sessions", len(ends), "of starts before", g.Epoch)
-	for part := range slices.Chunk(ends, MaxProposalCommands) {
-		p, err := n.Submit(ctx, part...)
-		if err != nil {
-			return false
-		}
-		select {
-		case <-p.Done():
-		case <-ctx.Done():
-			p.Withdraw()
-			return false
-		}
-	}
-	return true
 }
 
 // heartbeats knows which peers raft's heartbeats do not reach.

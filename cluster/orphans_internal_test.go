@@ -25,7 +25,7 @@ func due(w *orphanWatch, groups []OrphanGroup) (ended []OrphanGroup) {
 }
 
 func TestOrphansEndAfterTheTimeout(t *testing.T) {
-	w, start := newOrphanWatch(300*time.Second, 45*time.Second), time.Now()
+	w, start := newOrphanWatch(300*time.Second, 45*time.Second, time.Hour), time.Now()
 	at := func(s int, lostAlive bool, epoch uint64) []OrphanGroup {
 		return due(w, w.look(start.Add(time.Duration(s)*time.Second), map[registry.NodeID]contact{
 			lostPeer: {lostAlive, epoch}, goodPeer: {true, 0},
@@ -59,7 +59,7 @@ func TestOrphansEndAfterTheTimeout(t *testing.T) {
 
 // One answer is enough: a peer that is heard now and then is not lost.
 func TestOneAnswerStartsTheCountAnew(t *testing.T) {
-	w, start := newOrphanWatch(10*time.Second, time.Second), time.Now()
+	w, start := newOrphanWatch(10*time.Second, time.Second, time.Hour), time.Now()
 	for s := range 100 {
 		heard := map[registry.NodeID]contact{lostPeer: {alive: s%10 == 9}}
 		if got := due(w, w.look(start.Add(time.Duration(s)*time.Second), heard)); got != nil {
@@ -82,5 +82,27 @@ func TestOrphanGroupHas(t *testing.T) {
 		if c.group.Has(id) != c.want {
 			t.Errorf("%+v", c.group)
 		}
+	}
+}
+
+// A leader that was paused does not count the pause: nobody could come back.
+func TestPauseOfTheLeaderDoesNotCount(t *testing.T) {
+	w, start := newOrphanWatch(10*time.Second, 10*time.Second, 2*time.Second), time.Now()
+	at := func(s int) []OrphanGroup {
+		return due(w, w.look(start.Add(time.Duration(s)*time.Second), map[registry.NodeID]contact{
+			lostPeer: {}, goodPeer: {true, 2},
+		}))
+	}
+	for _, second := range []int{0, 1, 61} {
+		if got := at(second); len(got) != 0 {
+			t.Fatalf("at %d s: %+v", second, got)
+		}
+	}
+	ended := 0
+	for second := 62; second < 72; second++ {
+		ended += len(at(second))
+	}
+	if ended != 2 {
+		t.Fatalf("%d groups ended", ended)
 	}
 }

@@ -16,6 +16,8 @@ const (
 	forwardWithin = 5 * time.Second
 	// retryAfter is the pause between two attempts, unless the leader changes.
 	retryAfter = 20 * time.Millisecond
+	// refusedAfter is the pause after a leader said that a batch cannot be.
+	refusedAfter = time.Second
 )
 
 // Submit appends commands to what this peer will propose; the order of calls is
@@ -99,7 +101,12 @@ func (n *Node) proposeBatch(ctx context.Context, number uint64, batch []*Proposa
 		}
 		n.metrics.batchRetried()
 		n.log.Debug("batch not committed yet", "number", number, "commands", len(b.Commands), "err", err)
-		n.leader.pause(ctx, retryAfter)
+		if errors.Is(err, errRefused) {
+			n.log.Warn("the leader refuses this peer's changes: do both run the same version?", "err", err)
+			n.leader.pause(ctx, refusedAfter)
+		} else {
+			n.leader.pause(ctx, retryAfter)
+		}
 		if !maybeLogged {
 			n.queue.giveBack(batch)
 			return false
@@ -143,7 +150,7 @@ func (n *Node) sendBatch(ctx context.Context, data []byte) (fsm.BatchResult, err
 	case peerpb.Code_CODE_NOT_LEADER:
 		return fsm.BatchResult{}, fmt.Errorf("%w: %s does not lead", errNotLogged, leader)
 	case peerpb.Code_CODE_REFUSED: // by an older version, or a bug; its log says why
-		return fsm.BatchResult{}, fmt.Errorf("%w: %s refuses the batch", errNotLogged, leader)
+		return fsm.BatchResult{}, fmt.Errorf("%w: %w: %s", errNotLogged, errRefused, leader)
 	default:
 		return fsm.BatchResult{}, fmt.Errorf("forward to %s: %v", leader, answer.Code)
 	}

@@ -41,19 +41,19 @@ func (n *Node) openRaft() error {
 	if err != nil {
 		return fmt.Errorf("snapshot store: %w", err)
 	}
+	if kept, err := snapshots.List(); err != nil {
+		return fmt.Errorf("snapshots: %w", err)
+	} else if len(kept) == 0 {
+		if err := n.finishBootstrap(); err != nil {
+			return err
+		}
+	}
 	logs, err := raft.NewLogCache(logCacheEntries, n.raftLog)
 	if err != nil {
 		return err
 	}
-	existed, err := raft.HasExistingState(logs, n.raftLog, snapshots)
-	if err != nil {
-		return fmt.Errorf("raft state: %w", err)
-	}
 	if n.raft, err = raft.NewRaft(cfg, n.fsm, logs, n.raftLog, snapshots, n.net.Transport()); err != nil {
 		return fmt.Errorf("start raft: %w", err)
-	}
-	if founders := n.identity.Founders; !existed && len(founders) > 0 {
-		return n.bootstrap(founders) // the process ended between storing who founds and doing it
 	}
 	return nil
 }

@@ -140,7 +140,7 @@ func (h handler) ReadIndex(ctx context.Context, _ *peerpb.ReadIndexRequest) *pee
 	n := h.node
 	leader, _ := n.leader.current()
 	answer := &peerpb.ReadIndexResponse{Code: peerpb.Code_CODE_NOT_LEADER, LeaderId: string(leader)}
-	if leader != n.id {
+	if leader != n.id || !n.isOpen() {
 		return answer
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*roundWithin)
@@ -225,8 +225,12 @@ func (n *Node) confirm(ctx context.Context, term uint64) error {
 	return fmt.Errorf("%w: no majority of voters confirmed term %d", errRound, term)
 }
 
-// Confirm says whether this peer's term is at most the asking leader's.
+// Confirm says whether this peer's term is at most the asking leader's. While
+// raft is not there, nobody knows the term, and 0 would be a false yes.
 func (h handler) Confirm(_ context.Context, req *peerpb.ConfirmRequest) *peerpb.ConfirmResponse {
+	if !h.node.isOpen() {
+		return &peerpb.ConfirmResponse{}
+	}
 	term := h.node.raft.CurrentTerm()
 	return &peerpb.ConfirmResponse{Ok: req.ClusterId == h.node.ClusterID() && term <= req.Term, Term: term}
 }

@@ -60,5 +60,7 @@ type PeerStatus struct {
 	LastContactMS int64           `json:"last_contact_ms"` // since it last answered the peer that tells, -1 if never
 	Version       string          `json:"version"`
 	Sessions      int             `json:"sessions"`
+	Orphans       int             `json:"orphans"`         // sessions whose connections are gone, as the leader counts
+	OrphansEndMS  int64           `json:"orphans_end_ms"`  // until the leader ends them
 	Error         string          `json:"error,omitempty"` // why it is down
 }

@@ -73,7 +73,11 @@ func (n *Node) ownStatus() *peerpb.StatusResponse {
 
 // Status answers another peer's question.
 func (h handler) Status(context.Context, *peerpb.StatusRequest) *peerpb.StatusResponse {
-	return h.node.ownStatus()
+	n := h.node
+	if !n.isOpen() {
+		return &peerpb.StatusResponse{NodeId: string(n.id), Name: n.id.Name(), Epoch: n.epoch, HasState: true, LastContactMs: -1}
+	}
+	return n.ownStatus()
 }
 
 // Status asks all peers how they are and says how the cluster is, as this peer
@@ -96,6 +100,9 @@ func (n *Node) Status(ctx context.Context) (Status, error) {
 		return s, err
 	}
 	s.Peers = n.peerStatuses(ctx, leader)
+	if err := n.countOrphans(ctx, s.Peers); err != nil {
+		return s, err
+	}
 	n.judge(&s, leader)
 	return s, nil
 }
@@ -142,6 +149,30 @@ func (n *Node) peerStatuses(ctx context.Context, leader registry.NodeID) []PeerS
 		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID))
 	})
 	return peers
+}
+
+// countOrphans fills in how many sessions of each peer wait for their end.
+func (n *Node) countOrphans(ctx context.Context, peers []PeerStatus) error {
+	groups := n.Orphans(ctx)
+	if len(groups) == 0 {
+		return nil
+	}
+	return n.fsm.View(func(v *store.View) error {
+		for _, s := range v.Sessions() {
+			for _, g := range groups {
+				if !g.Has(s.ID) {
+					continue
+				}
+				for i := range peers {
+					if peers[i].ID == g.Peer {
+						peers[i].Orphans++
+						peers[i].OrphansEndMS = g.EndsIn.Milliseconds()
+					}
+				}
+			}
+		}
+		return nil
+	})
 }
 
 func (n *Node) peerStatus(id registry.NodeID, role Role, answer *peerpb.StatusResponse, head uint64) PeerStatus {

@@ -18,7 +18,9 @@ func (n *Node) endTombstones(ctx context.Context) {
 	for ctx.Err() == nil {
 		changes, ok := n.fsm.Feed().Since(cursor)
 		if !known || !ok { // the feed does not reach back: look at the whole state
-			cursor, known = n.scanTombstones(due), true
+			if cursor, known = n.scanTombstones(due); !known {
+				n.leader.pause(ctx, time.Second)
+			}
 			continue
 		}
 		now := time.Now()
@@ -41,8 +43,8 @@ func (n *Node) endTombstones(ctx context.Context) {
 }
 
 // scanTombstones notes every tombstone of the state, from now on where it is
-// new, and returns the index of that state.
-func (n *Node) scanTombstones(due map[registry.EndTombstone]time.Time) (index uint64) {
+// new, and returns the index of that state, or false after an error.
+func (n *Node) scanTombstones(due map[registry.EndTombstone]time.Time) (index uint64, ok bool) {
 	end := time.Now().Add(n.cfg.TombstoneLifetime)
 	err := n.fsm.View(func(v *store.View) error {
 		index, _ = v.Applied()
@@ -57,7 +59,7 @@ func (n *Node) scanTombstones(due map[registry.EndTombstone]time.Time) (index ui
 	if err != nil {
 		n.log.Error("tombstones cannot be read", "err", err)
 	}
-	return index
+	return index, err == nil
 }
 
 // endDue ends what is due and returns when to look again. A tombstone that was

@@ -1,0 +1,35 @@
+package cluster
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/lookupd/lookupd/registry"
+	"github.com/lookupd/lookupd/store"
+)
+
+// Contact is what a leader hears of a peer.
+type Contact = contact
+
+// NewContact returns a Contact; epoch is 0 if the peer did not say.
+func NewContact(alive bool, epoch uint64) Contact { return contact{alive, epoch} }
+
+// OrphanDuty is the leader's duty towards orphans, without a Node.
+type OrphanDuty struct {
+	Term           uint64
+	Timeout, Grace time.Duration
+	Log            *slog.Logger
+	Listen         func(context.Context) map[registry.NodeID]Contact
+	Publish        func([]OrphanGroup)
+	View           func(func(*store.View) error) error
+	End            func(context.Context, []registry.Command) bool
+}
+
+// Run does the duty until ctx ends.
+func (d OrphanDuty) Run(ctx context.Context) {
+	orphanDuty{
+		term: d.Term, timeout: d.Timeout, grace: d.Grace, log: d.Log,
+		listen: d.Listen, publish: d.Publish, view: d.View, end: d.End,
+	}.run(ctx)
+}
