@@ -87,7 +87,7 @@ func (o *options) printStatus(s cluster.Status) {
 		plural(s.Counts.Producers, "producer"), plural(s.Counts.Topics, "topic"))
 	t := newTable("NAME", "ROLE", "HEALTH", "LAG", "LAST CONTACT", "VERSION", "SESSIONS", "")
 	for _, p := range s.Peers {
-		t.AppendRow(table.Row{peerName(p, s.Peers), p.Role, p.Health, lag(p), lastContact(p, s), p.Version, p.Sessions, nextStep(p)})
+		t.AppendRow(table.Row{peerName(p, s.Peers), p.Role, p.Health, lag(p), lastContact(p, s), p.Version, sessions(p), nextStep(p)})
 	}
 	fmt.Fprintln(o.out, t.Render())
 }
@@ -120,6 +120,20 @@ func lastContact(p cluster.PeerStatus, s cluster.Status) string {
 	return d.Truncate(time.Second).String() + " ago"
 }
 
+// sessions is how many the peer has, or how many it left behind.
+func sessions(p cluster.PeerStatus) string {
+	text := strconv.Itoa(p.Sessions)
+	if p.Orphans > 0 {
+		end := (time.Duration(p.OrphansEndMS) * time.Millisecond).Truncate(time.Second)
+		orphans := fmt.Sprintf("%s, end in %s", plural(p.Orphans, "orphan"), end)
+		if p.Sessions == 0 {
+			return orphans
+		}
+		text += " + " + orphans
+	}
+	return text
+}
+
 func nextStep(p cluster.PeerStatus) string {
 	if p.Health == cluster.HealthOK {
 		return ""
@@ -127,7 +141,7 @@ func nextStep(p cluster.PeerStatus) string {
 	if p.Error == "" {
 		return "-> restart it"
 	}
-	return "-> restart it: " + p.Error
+	return fmt.Sprintf("-> restart it (%s)", p.Error)
 }
 
 // newTable returns a table without lines, as a terminal and awk like it.

@@ -68,7 +68,7 @@ func (d *daemon) start() (err error) {
 		return err
 	}
 	sessions := session.NewManager(session.Config{
-		Node: d.node.ID(), Epoch: d.node.Epoch(),
+		Node: d.node.ID(), Epoch: d.node.Epoch(), InactiveTimeout: d.o.inactiveProducerTimeout,
 		Cluster: session.Over(d.node), Feed: d.node.Feed(), Logger: d.log,
 	})
 	sessions.Start()
