@@ -5,7 +5,6 @@ import (
 	"context"
 	"log/slog"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -300,11 +299,12 @@ func (m *Manager) confirm(ctx context.Context, p registry.ProducerID, topic, cha
 	return held, index
 }
 
-// text is what a client said, in a form and length fit for a log line.
+// text is what a client said, in a length fit for a log line; the log's handler
+// quotes it.
 func text[T ~string](s T) string {
 	const longest = 128
 	if len(s) > longest {
 		s = s[:longest]
 	}
-	return strconv.QuoteToASCII(string(s))
+	return string(s)
 }

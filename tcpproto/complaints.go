@@ -3,7 +3,6 @@ package tcpproto
 import (
 	"log/slog"
 	"maps"
-	"strconv"
 	"sync"
 	"time"
 )
@@ -60,10 +59,11 @@ func (c *complaints) all() map[string]uint64 {
 // longestText is how much of a client's words goes into a log line.
 const longestText = 128
 
-// clientText is what a client said, in a form and length fit for a log line.
+// clientText is what a client said, in a length fit for a log line; the
+// log's handler quotes it.
 type clientText string
 
 // LogValue makes the text only if the line is logged.
 func (t clientText) LogValue() slog.Value {
-	return slog.StringValue(strconv.QuoteToASCII(string(t[:min(len(t), longestText)])))
+	return slog.StringValue(string(t[:min(len(t), longestText)]))
 }

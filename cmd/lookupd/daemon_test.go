@@ -160,9 +160,9 @@ func TestRefusedStarts(t *testing.T) {
 func TestLogLine(t *testing.T) {
 	var out bytes.Buffer
 	log := newLogger(&out, "[lookupd] ", slog.LevelInfo)
-	log.With("component", "raft").WithGroup("g").Warn("odd", "text", "a \"b\"\n", "n", 3, "err", errors.New("x"))
+	log.With("component", "raft").WithGroup("g").Warn("odd", "text", "a \"b\"\n", "n", 3, "err", errors.New("x"), "bytes", "\xff")
 	log.Debug("not this")
-	line := regexp.MustCompile(`^\[lookupd\] \d{4}/\d\d/\d\d \d\d:\d\d:\d\d\.\d{6} WARNING: odd component=raft g\.text="a \\"b\\"\\n" g\.n=3 g\.err=x\n$`)
+	line := regexp.MustCompile(`^\[lookupd\] \d{4}/\d\d/\d\d \d\d:\d\d:\d\d\.\d{6} WARNING: odd component=raft g\.text="a \\"b\\"\\n" g\.n=3 g\.err=x g\.bytes="\\xff"\n$`)
 	if !line.Match(out.Bytes()) {
 		t.Error(out.String())
 	}

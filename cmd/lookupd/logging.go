@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 )
 
 // levelFatal is above every level that lookupd logs at: it silences the rest.
@@ -96,7 +97,7 @@ func writeAttr(b *strings.Builder, group string, a slog.Attr) {
 	if v.Kind() == slog.KindTime {
 		text = v.Time().Format(time.RFC3339Nano)
 	}
-	if text == "" || strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r == '"' || r == '=' || !strconv.IsPrint(r) }) {
+	if text == "" || !utf8.ValidString(text) || strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r == '"' || r == '=' || !strconv.IsPrint(r) }) {
 		text = strconv.Quote(text)
 	}
 	b.WriteByte(' ')
