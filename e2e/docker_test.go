@@ -34,7 +34,7 @@ func compose(t *testing.T) *composition {
 	t.Helper()
 	c := &composition{t: t}
 	if out, err := exec.CommandContext(within(t, patience), "docker", "info").CombinedOutput(); err != nil {
-		t.Skipf("SKIPPED, NOT TESTED: no Docker engine answers: %v\n%.300s", err, out)
+		skipNeeds(t, fmt.Sprintf("a Docker engine (%v: %.300s)", err, out))
 	}
 	for _, command := range [][]string{{"docker", "compose"}, {"docker-compose"}} {
 		if exec.CommandContext(within(t, patience), command[0], append(command[1:], "version")...).Run() == nil {
@@ -43,7 +43,7 @@ func compose(t *testing.T) *composition {
 		}
 	}
 	if c.command == nil {
-		t.Skip("SKIPPED, NOT TESTED: neither docker compose nor docker-compose is there")
+		skipNeeds(t, "docker compose or docker-compose")
 	}
 	p, err := supervisor.FreePorts(11)
 	if err != nil {

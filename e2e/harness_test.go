@@ -6,10 +6,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -103,13 +106,17 @@ func ports(t testing.TB, n int) []supervisor.PeerPorts {
 func (w *world) cluster(n int, args ...string) *supervisor.Cluster {
 	w.t.Helper()
 	c := w.NewCluster(supervisor.ClusterConfig{Path: binaries.lookupd, Dir: w.dir, Ports: ports(w.t, n), Args: args})
+	w.startCluster(c)
+	return c
+}
+
+// startCluster starts all peers and waits until all serve.
+func (w *world) startCluster(c *supervisor.Cluster) {
+	w.t.Helper()
 	if err := c.Start(within(w.t, patience)); err != nil {
 		w.t.Fatal(err)
 	}
-	if _, err := c.WaitLeader(within(w.t, patience)); err != nil {
-		w.t.Fatal(err)
-	}
-	return c
+	leader(w.t, c)
 }
 
 // leader waits for the leader.
@@ -153,6 +160,7 @@ func (w *world) start(p interface {
 // nsqd is a running nsqd.
 type nsqd struct {
 	*supervisor.Process
+	host  string
 	ports supervisor.NSQPorts
 }
 
@@ -163,18 +171,28 @@ func (w *world) nsqd(name string, lookupds ...string) *nsqd {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	n := &nsqd{ports: supervisor.NSQPorts{TCP: p[0], HTTP: p[1]}}
-	n.Process, err = w.NewNSQD(supervisor.NSQDConfig{
-		Name: name, Path: binaries.nsqd, Dir: w.dir, Ports: n.ports, Lookupds: lookupds,
-	})
+	return w.startNSQD(supervisor.NSQDConfig{Name: name, Ports: supervisor.NSQPorts{TCP: p[0], HTTP: p[1]}, Host: supervisor.Loopback, Lookupds: lookupds})
+}
+
+// startNSQD adds the program and the directory to config and starts it.
+func (w *world) startNSQD(config supervisor.NSQDConfig) *nsqd {
+	w.t.Helper()
+	config.Path, config.Dir = binaries.nsqd, w.dir
+	process, err := w.NewNSQD(config)
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	n := &nsqd{Process: process, host: config.Host, ports: config.Ports}
 	w.start(n)
 	return n
 }
 
-func (n *nsqd) url(path string) string { return "http://" + supervisor.Address(n.ports.HTTP) + path }
+// id is the producer's id.
+func (n *nsqd) id() string { return producerID(n.host, n.ports.TCP) }
+
+func (n *nsqd) url(path string) string {
+	return "http://" + net.JoinHostPort(n.host, strconv.Itoa(n.ports.HTTP)) + path
+}
 
 // publish sends a message, which creates the topic.
 func (n *nsqd) publish(t *testing.T, topic, body string) {
@@ -270,100 +288,35 @@ func try(ctx context.Context, method, url, contentType, body string) (int, strin
 	return response.StatusCode, string(answer), err
 }
 
-// producer is one producer as NSQ's programs read it.
-type producer struct {
-	BroadcastAddress string   `json:"broadcast_address"`
-	Hostname         string   `json:"hostname"`
-	RemoteAddress    string   `json:"remote_address"`
-	TCPPort          int      `json:"tcp_port"`
-	HTTPPort         int      `json:"http_port"`
-	Version          string   `json:"version"`
-	Topics           []string `json:"topics"`
-	Tombstones       []bool   `json:"tombstones"`
+// without returns the peers but for these.
+func without(peers []*supervisor.Peer, these ...*supervisor.Peer) []*supervisor.Peer {
+	return slices.DeleteFunc(slices.Clone(peers), func(p *supervisor.Peer) bool { return slices.Contains(these, p) })
 }
 
-// lookup is the answer to GET /lookup.
-type lookup struct {
-	Channels  []string   `json:"channels"`
-	Producers []producer `json:"producers"`
-}
-
-// lookupTopic asks a peer for a topic; a topic that is not there is an error.
-func lookupTopic(ctx context.Context, p *supervisor.Peer, topic string) (lookup, error) {
-	var answer lookup
-	err := p.GetJSON(ctx, "/lookup?topic="+url.QueryEscape(topic), &answer)
-	return answer, err
-}
-
-// hasProducer returns nil if the peer's lookup shows exactly this nsqd once.
-func hasProducer(ctx context.Context, p *supervisor.Peer, topic string, n *nsqd) error {
-	answer, err := lookupTopic(ctx, p, topic)
-	if err != nil {
-		return err
-	}
-	if len(answer.Producers) != 1 || answer.Producers[0].TCPPort != n.ports.TCP {
-		return fmt.Errorf("%s: producers of %s: %+v, want the nsqd on port %d alone", p.Name(), topic, answer.Producers, n.ports.TCP)
-	}
-	return nil
-}
-
-// nodes asks a peer for all producers.
-func nodes(ctx context.Context, p *supervisor.Peer) ([]producer, error) {
-	var answer struct {
-		Producers []producer `json:"producers"`
-	}
-	err := p.GetJSON(ctx, "/nodes", &answer)
-	return answer.Producers, err
-}
-
-// topics asks a peer for all topics.
-func topics(ctx context.Context, p *supervisor.Peer) ([]string, error) {
-	var answer struct {
-		Topics []string `json:"topics"`
-	}
-	err := p.GetJSON(ctx, "/topics", &answer)
-	return answer.Topics, err
-}
-
-// clusterStatus is the part of GET /v1/status that the tests read.
-type clusterStatus struct {
-	State     string `json:"state"`
-	Leader    string `json:"leader"`
-	Index     uint64 `json:"index"`
-	StateHash string `json:"state_hash"`
-	Peers     []struct {
-		Name   string `json:"name"`
-		ID     string `json:"id"`
-		Role   string `json:"role"`
-		Health string `json:"health"`
-		Lag    uint64 `json:"lag"`
-	} `json:"peers"`
-}
-
-func status(ctx context.Context, p *supervisor.Peer) (clusterStatus, error) {
-	var s clusterStatus
-	err := p.GetJSON(ctx, "/v1/status", &s)
-	return s, err
-}
-
-// nodeID returns the id that the peer says it has.
-func nodeID(t *testing.T, p *supervisor.Peer) string {
+// stays polls check until the time has come; it must pass all the while.
+func stays(t testing.TB, until time.Time, check func(context.Context) error) {
 	t.Helper()
-	var id string
-	eventually(t, func(ctx context.Context) error {
-		s, err := status(ctx, p)
-		if err != nil {
-			return err
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	for now := time.Now(); now.Before(until); now = <-ticker.C {
+		if err := check(within(t, patience)); err != nil {
+			t.Fatalf("%v too early: %v", time.Until(until), err)
 		}
-		for _, peer := range s.Peers {
-			if peer.Name == p.Name() && peer.Health == "ok" {
-				id = peer.ID
-				return nil
-			}
-		}
-		return fmt.Errorf("%s is not among its own peers: %+v", p.Name(), s.Peers)
-	})
-	return id
+	}
+}
+
+// quantiles renders p50, p99 and the longest of some times.
+type quantiles struct{ p50, p99, max time.Duration }
+
+func quantilesOf(times []time.Duration) quantiles {
+	sorted := slices.Sorted(slices.Values(times))
+	at := func(percent int) time.Duration { return sorted[(len(sorted)*percent+99)/100-1] }
+	return quantiles{at(50), at(99), at(100)}
+}
+
+func (q quantiles) String() string {
+	round := func(d time.Duration) time.Duration { return d.Round(100 * time.Microsecond) }
+	return fmt.Sprintf("p50 %v, p99 %v, max %v", round(q.p50), round(q.p99), round(q.max))
 }
 
 // sameState waits until all running peers have the same index and hash.

@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"bufio"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -28,8 +30,10 @@ func dialV1(address string) (*v1Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &v1Conn{Conn: conn, read: bufio.NewReader(conn)}, nil
+	return newV1Conn(conn), nil
 }
+
+func newV1Conn(conn net.Conn) *v1Conn { return &v1Conn{Conn: conn, read: bufio.NewReader(conn)} }
 
 func (c *v1Conn) send(text string) error {
 	if err := c.SetWriteDeadline(time.Now().Add(answerTimeout)); err != nil {
@@ -85,27 +89,104 @@ func (c *v1Conn) call(command string) (string, error) {
 	return c.frame()
 }
 
+// fakePort is the TCP port of fake nsqds.
+const fakePort = 4150
+
+func fakeID(host string) string { return producerID(host, fakePort) }
+
 // fakeNSQD opens a connection that has said IDENTIFY for host:4150.
 func fakeNSQD(t testing.TB, address, host string) *v1Conn {
+	t.Helper()
+	return fakeNSQDWithPort(t, address, host, fakePort)
+}
+
+func fakeNSQDWithPort(t testing.TB, address, host string, port int) *v1Conn {
 	t.Helper()
 	c, err := dialV1(address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
-	answer, err := c.call("  V1" + identifyCommand(fmt.Sprintf(
-		`{"broadcast_address":%q,"hostname":%q,"tcp_port":4150,"http_port":4151,"version":"1.3.0"}`, host, host)))
-	if err != nil || !strings.HasPrefix(answer, "{") {
-		t.Fatalf("IDENTIFY: %q %v", answer, err)
+	if err := c.identify(host, port); err != nil {
+		t.Fatal(err)
 	}
 	return c
+}
+
+// identify begins the session of a producer.
+func (c *v1Conn) identify(host string, port int) error {
+	answer, err := c.call("  V1" + identifyCommand(fmt.Sprintf(
+		`{"broadcast_address":%q,"hostname":%q,"tcp_port":%d,"http_port":%d,"version":"1.3.0"}`, host, host, port, port+1)))
+	if err == nil && !strings.HasPrefix(answer, "{") {
+		err = fmt.Errorf("answer %q", answer)
+	}
+	if err != nil {
+		return fmt.Errorf("IDENTIFY: %w", err)
+	}
+	return nil
+}
+
+// ok is call that wants OK.
+func (c *v1Conn) ok(command string) error {
+	answer, err := c.call(command)
+	if err == nil && answer != "OK" {
+		err = fmt.Errorf("answer %q", answer)
+	}
+	if err != nil {
+		return fmt.Errorf("%q: %w, want OK", command, err)
+	}
+	return nil
+}
+
+// pinging is a connection that PINGs, as an nsqd does, until the test ends.
+type pinging struct {
+	mu   sync.Mutex // one command at a time
+	conn *v1Conn
+}
+
+// pingEvery starts it. A PING that fails fails the test.
+func (c *v1Conn) pingEvery(t testing.TB, every time.Duration) *pinging {
+	t.Helper()
+	p := &pinging{conn: c}
+	ctx, cancel := context.WithCancel(context.Background())
+	var wait sync.WaitGroup
+	t.Cleanup(func() { cancel(); wait.Wait() })
+	wait.Go(func() {
+		ticker := time.NewTicker(every)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+			}
+			if answer, err := p.call("PING\n"); err != nil || answer != "OK" {
+				t.Errorf("PING from %v: %q %v, want OK", c.LocalAddr(), answer, err)
+				return
+			}
+		}
+	})
+	return p
+}
+
+func (p *pinging) call(command string) (string, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.conn.call(command)
+}
+
+func (p *pinging) mustCall(t testing.TB, command string) {
+	t.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.conn.mustCall(t, command)
 }
 
 // mustCall is call that wants OK.
 func (c *v1Conn) mustCall(t testing.TB, command string) {
 	t.Helper()
-	if answer, err := c.call(command); err != nil || answer != "OK" {
-		t.Fatalf("%q: %q %v, want OK", command, answer, err)
+	if err := c.ok(command); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -1,7 +1,7 @@
-// Package supervisor runs real daemons on this machine's loopback: it starts,
-// kills, stops and restarts them, waits until they are ready, keeps their logs
-// and measures what their users see meanwhile. lookupctl dev and the end-to-end
-// tests share it.
+// Package supervisor runs real daemons on this machine's loopback, or where a
+// wrapping command puts them: it starts, kills, stops and restarts them, waits
+// until they are ready, keeps their logs and measures what their users see
+// meanwhile. lookupctl dev and the end-to-end tests share it.
 //
 // It does not look into the daemons: it knows their flags and their HTTP
 // answers, nothing of their packages, and imports the standard library only.

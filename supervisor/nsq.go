@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -16,6 +17,8 @@ type NSQDConfig struct {
 	Path      string // of the nsqd executable
 	Dir       string // takes the data directory and the log
 	Ports     NSQPorts
+	Host      string   // on which it listens, "" for Loopback
+	Wrap      []string // as in Spec
 	Lookupds  []string // V1 addresses
 	Args, Env []string
 }
@@ -26,19 +29,20 @@ func (g *Group) NewNSQD(c NSQDConfig) (*Process, error) {
 	if err := os.MkdirAll(data, 0o700); err != nil {
 		return nil, fmt.Errorf("nsqd %s: %w", c.Name, err)
 	}
+	host := cmp.Or(c.Host, Loopback)
 	args := []string{
 		"-data-path", data,
-		"-tcp-address", Address(c.Ports.TCP),
-		"-http-address", Address(c.Ports.HTTP),
-		"-broadcast-address", Loopback,
+		"-tcp-address", hostPort(host, c.Ports.TCP),
+		"-http-address", hostPort(host, c.Ports.HTTP),
+		"-broadcast-address", host,
 	}
 	for _, address := range c.Lookupds {
 		args = append(args, "-lookupd-tcp-address", address)
 	}
 	return g.NewProcess(Spec{
-		Name: c.Name, Path: c.Path, Args: append(args, c.Args...), Env: c.Env,
+		Name: c.Name, Path: c.Path, Args: append(args, c.Args...), Wrap: c.Wrap, Env: c.Env,
 		Log:   filepath.Join(c.Dir, c.Name+".log"),
-		Ready: func(ctx context.Context) error { return WantOK(ctx, "http://"+Address(c.Ports.HTTP)+"/ping") },
+		Ready: func(ctx context.Context) error { return WantOK(ctx, "http://"+hostPort(host, c.Ports.HTTP)+"/ping") },
 	}), nil
 }
 

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -17,6 +18,10 @@ type PeerConfig struct {
 	Path  string // of the lookupd executable
 	Dir   string // takes the data directory and the log
 	Ports PeerPorts
+	// Host is where nsqds and HTTP clients reach the peer, "" for Loopback;
+	// PeerHost is where other peers do, "" for Host.
+	Host, PeerHost string
+	Wrap           []string // as in Spec
 	// Join holds gossip addresses; with neither Join nor Expect the peer is alone.
 	Join   []string
 	Expect int
@@ -33,10 +38,13 @@ type Peer struct {
 
 // NewPeer adds a lookupd to the group, without starting it.
 func (g *Group) NewPeer(config PeerConfig) *Peer {
+	config.Host = cmp.Or(config.Host, Loopback)
+	config.PeerHost = cmp.Or(config.PeerHost, config.Host)
 	p := &Peer{config: config}
 	p.Process = g.NewProcess(Spec{
 		Name:  config.Name,
 		Path:  config.Path,
+		Wrap:  config.Wrap,
 		Env:   config.Env,
 		Log:   filepath.Join(config.Dir, config.Name+".log"),
 		Ready: p.Ready,
@@ -55,11 +63,14 @@ func (p *Peer) args() []string {
 	args := []string{
 		"-node-name", c.Name,
 		"-data-path", p.DataPath(),
-		"-tcp-address", Address(c.Ports.TCP),
-		"-http-address", Address(c.Ports.HTTP),
-		"-peer-address", Address(c.Ports.Peer),
-		"-gossip-address", Address(c.Ports.Gossip),
-		"-broadcast-address", Loopback,
+		"-tcp-address", p.TCPAddress(),
+		"-http-address", p.HTTPAddress(),
+		"-peer-address", hostPort(c.PeerHost, c.Ports.Peer),
+		"-gossip-address", p.GossipAddress(),
+		"-broadcast-address", c.Host,
+	}
+	if c.PeerHost != c.Host {
+		args = append(args, "-peer-advertise-address", hostPort(c.PeerHost, c.Ports.Peer), "-gossip-advertise-address", p.GossipAddress())
 	}
 	if c.Expect > 0 {
 		args = append(args, "-bootstrap-expect", strconv.Itoa(c.Expect))
@@ -82,10 +93,13 @@ func (p *Peer) Ports() PeerPorts { return p.config.Ports }
 func (p *Peer) DataPath() string { return filepath.Join(p.config.Dir, p.config.Name) }
 
 // TCPAddress is where nsqds connect.
-func (p *Peer) TCPAddress() string { return Address(p.config.Ports.TCP) }
+func (p *Peer) TCPAddress() string { return hostPort(p.config.Host, p.config.Ports.TCP) }
 
 // HTTPAddress is where consumers and nsqadmin ask.
-func (p *Peer) HTTPAddress() string { return Address(p.config.Ports.HTTP) }
+func (p *Peer) HTTPAddress() string { return hostPort(p.config.Host, p.config.Ports.HTTP) }
+
+// GossipAddress is where other peers' gossip reaches this one.
+func (p *Peer) GossipAddress() string { return hostPort(p.config.PeerHost, p.config.Ports.Gossip) }
 
 // URL returns the URL of a path, which may have a query, at this peer.
 func (p *Peer) URL(path string) string { return "http://" + p.HTTPAddress() + path }

@@ -82,4 +82,6 @@ func FreePeerPorts(n int) ([]PeerPorts, error) {
 }
 
 // Address returns the loopback address with port.
-func Address(port int) string { return net.JoinHostPort(Loopback, strconv.Itoa(port)) }
+func Address(port int) string { return hostPort(Loopback, port) }
+
+func hostPort(host string, port int) string { return net.JoinHostPort(host, strconv.Itoa(port)) }

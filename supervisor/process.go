@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -31,6 +32,9 @@ type Spec struct {
 	Name string
 	Path string // of the executable
 	Args []string
+	// Wrap is a command that runs the executable in its own place, such as
+	// nsenter; path and arguments are added to it.
+	Wrap []string
 	Env  []string // added to the parent's environment
 	Dir  string   // working directory, "" for the parent's
 	Log  string   // file that takes stdout and stderr, appended to
@@ -88,7 +92,8 @@ func (p *Process) Start() error {
 	}
 	defer log.Close() // the child has its own handle
 
-	cmd := exec.Command(p.spec.Path, p.spec.Args...)
+	words := slices.Concat(p.spec.Wrap, []string{p.spec.Path}, p.spec.Args)
+	cmd := exec.Command(words[0], words[1:]...)
 	cmd.Dir = p.spec.Dir
 	cmd.Env = append(os.Environ(), p.spec.Env...)
 	cmd.Stdout, cmd.Stderr = log, log

@@ -281,3 +281,29 @@ func TestPeerFlags(t *testing.T) {
 		c.Move([]supervisor.PeerPorts{{11, 12, 13, 14}, {15, 16, 17, 18}})
 	}
 }
+
+func TestPeerElsewhere(t *testing.T) {
+	dir := t.TempDir()
+	config := supervisor.PeerConfig{
+		Name: "a", Path: "lookupd", Dir: dir, Ports: supervisor.PeerPorts{TCP: 1, HTTP: 2, Peer: 3, Gossip: 4},
+		Host: "10.0.0.1", PeerHost: "10.0.1.1", Wrap: []string{"/bin/echo", "wrapped", "-n"},
+	}
+	p := newGroup(t).NewPeer(config)
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	<-p.Exited()
+	got := p.LogTail()
+	for _, want := range []string{
+		"wrapped -n lookupd -node-name a ",
+		" -tcp-address 10.0.0.1:1 -http-address 10.0.0.1:2 -peer-address 10.0.1.1:3 -gossip-address 10.0.1.1:4 -broadcast-address 10.0.0.1 ",
+		" -peer-advertise-address 10.0.1.1:3 -gossip-advertise-address 10.0.1.1:4",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	if p.TCPAddress() != "10.0.0.1:1" || p.GossipAddress() != "10.0.1.1:4" || p.URL("/x") != "http://10.0.0.1:2/x" {
+		t.Errorf("%s %s %s", p.TCPAddress(), p.GossipAddress(), p.URL("/x"))
+	}
+}
