@@ -2,6 +2,7 @@ package peer
 
 import (
 	"context"
+	"errors"
 	"net"
 	"time"
 
@@ -63,6 +64,37 @@ func newNetworkTransport(cfg Config, s *streamLayer) *raft.NetworkTransport {
 // loop. The fast path changes term and state beside it, and committed logs can
 // differ then (hashicorp/raft #695); may go when a release has its fix.
 func (t *transport) SetHeartbeatHandler(func(raft.RPC)) {}
+
+// AppendEntries tries again while the peer cannot be reached, as long as this
+// node leads in the request's term. Raft itself would wait up to 10 s after an
+// error, and nothing wakes it when the peer is back (raft 1.8.0, replicateTo);
+// until then that peer could serve no read. Heartbeats have a wait of their own
+// and must fail, for the leader's lease.
+func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	for {
+		err := t.NetworkTransport.AppendEntries(id, target, args, resp)
+		if err == nil || isHeartbeat(args) || !errors.Is(err, ErrUnreachable) || !t.network.mayLead(args.Term, registry.NodeID(id)) {
+			return err
+		}
+		select {
+		case <-t.network.ctx.Done():
+			return err
+		case <-time.After(t.network.timings.redial):
+		}
+	}
+}
+
+func isHeartbeat(args *raft.AppendEntriesRequest) bool {
+	return args.PrevLogEntry == 0 && len(args.Entries) == 0 && args.LeaderCommitIndex == 0
+}
+
+// mayLead reports whether this node leads in term and follower is still to be
+// followed, as far as Config tells. Without that it says no.
+func (n *Network) mayLead(term uint64, follower registry.NodeID) bool {
+	return n.cfg.Leader != nil && n.cfg.Leader() == n.cfg.Node &&
+		n.cfg.Term != nil && n.cfg.Term() == term &&
+		(n.cfg.Refuse == nil || !n.cfg.Refuse(follower))
+}
 
 // Consumer gives raft what the guard let through.
 func (t *transport) Consumer() <-chan raft.RPC { return t.checked }

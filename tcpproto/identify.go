@@ -45,11 +45,10 @@ func (c *conn) identify() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	session, err := c.s.cfg.Sessions.Open(info, c.end)
-	if err != nil {
+	if err := c.open(info); err != nil {
 		return nil, err
 	}
-	c.session, c.identifyBy = session, time.Time{}
+	c.identifyBy = time.Time{}
 	return json.Marshal(identity{
 		BroadcastAddress: c.s.cfg.BroadcastAddress,
 		Hostname:         c.s.cfg.Hostname,
@@ -57,6 +56,19 @@ func (c *conn) identify() ([]byte, error) {
 		TCPPort:          c.s.port(),
 		Version:          c.s.cfg.Version,
 	})
+}
+
+// open begins the session, unless the connection has ended already. An nsqd that
+// was kept waiting for more than a second, by a paused peer, closes and tries
+// again later; a session of the old attempt would replace the one that keeps its
+// registrations, and end at once.
+func (c *conn) open(info registry.ProducerInfo) (err error) {
+	if c.in.Buffered() == 0 && hasEnded(c.nc) {
+		c.s.log.Debug("no session: the connection has ended", "remote", c.remote)
+		return nil
+	}
+	c.session, err = c.s.cfg.Sessions.Open(info, c.end)
+	return err
 }
 
 // readBody reads a length and so many bytes, and never allocates for bytes that
