@@ -124,7 +124,7 @@ func TestFeedIsBoundedInEvents(t *testing.T) {
 	m := newMachine(t)
 	m.apply(batch(nodeA, 1, open(nodeA, 1, "p1")))
 	number := uint64(1)
-	for entry := range 30 {
+	for entry := range 14 {
 		var commands []registry.Command
 		for i := range 2000 {
 			commands = append(commands, register(nodeA, 1, "p1", fmt.Sprintf("t%d-%d", entry, i), "c"))
@@ -134,7 +134,7 @@ func TestFeedIsBoundedInEvents(t *testing.T) {
 	}
 	last, _ := m.Applied()
 	if _, ok := m.Feed().Since(0); ok {
-		t.Error("240,000 events are kept")
+		t.Error("112,000 events are kept")
 	}
 	floor := last
 	for {
