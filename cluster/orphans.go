@@ -21,6 +21,8 @@ const (
 	// contactChecks is how often, within the inactive time, the leader looks
 	// whether it hears from each peer.
 	contactChecks = 20
+	// lookAgain is how often a group that was ended is looked through again.
+	lookAgain = 10 * time.Second
 )
 
 // contact is what the leader hears of a peer that may have sessions.
@@ -46,20 +48,25 @@ type orphanWatch struct {
 	longestStep    time.Duration
 	last, now      time.Time                        // of the latest look: on the clock, and as counted
 	missed         map[registry.NodeID]time.Time    // since when a peer is not heard
-	returned       map[registry.NodeID]returnedPeer // which start of a peer was seen, and since when
-	done           map[registry.NodeID]OrphanGroup  // groups that were ended already
+	returned       map[registry.NodeID]returnedPeer // which start of a peer was seen, and heard for how long
+	done           map[registry.NodeID]doneGroup    // groups that were ended lately
 }
 
 type returnedPeer struct {
 	epoch uint64
-	since time.Time
+	heard time.Duration // since that start was first seen
+}
+
+type doneGroup struct {
+	OrphanGroup
+	at time.Time
 }
 
 func newOrphanWatch(timeout, grace, longestStep time.Duration) *orphanWatch {
 	return &orphanWatch{
 		timeout: timeout, grace: grace, longestStep: longestStep,
 		missed: map[registry.NodeID]time.Time{}, returned: map[registry.NodeID]returnedPeer{},
-		done: map[registry.NodeID]OrphanGroup{},
+		done: map[registry.NodeID]doneGroup{},
 	}
 }
 
@@ -69,7 +76,8 @@ func (w *orphanWatch) look(clock time.Time, heard map[registry.NodeID]contact) [
 	if w.last.IsZero() {
 		w.last, w.now = clock, clock
 	}
-	w.now = w.now.Add(min(clock.Sub(w.last), w.longestStep))
+	step := min(clock.Sub(w.last), w.longestStep)
+	w.now = w.now.Add(step)
 	w.last = clock
 	now := w.now
 	var groups []OrphanGroup
@@ -78,26 +86,24 @@ func (w *orphanWatch) look(clock time.Time, heard map[registry.NodeID]contact) [
 			if w.missed[node].IsZero() {
 				w.missed[node] = now
 			}
-			groups = append(groups, OrphanGroup{Peer: node, EndsIn: rest(now, w.missed[node], w.timeout)})
+			groups = append(groups, OrphanGroup{Peer: node, EndsIn: max(w.timeout-now.Sub(w.missed[node]), 0)})
 			continue
 		}
 		delete(w.missed, node)
-		if done, ok := w.done[node]; ok && done.Epoch == 0 {
-			delete(w.done, node) // should it be lost again, its new sessions are to be ended
+		// Time counts only while the peer is heard: what its nsqds declare again
+		// is not committed before.
+		r := w.returned[node]
+		r.heard += step
+		if c.epoch > r.epoch {
+			r = returnedPeer{epoch: c.epoch}
 		}
-		if c.epoch > w.returned[node].epoch {
-			w.returned[node] = returnedPeer{c.epoch, now}
-		}
-		if r := w.returned[node]; r.epoch > 0 {
-			groups = append(groups, OrphanGroup{Peer: node, Epoch: r.epoch, EndsIn: rest(now, r.since, w.grace)})
+		w.returned[node] = r
+		if r.epoch > 0 {
+			groups = append(groups, OrphanGroup{Peer: node, Epoch: r.epoch, EndsIn: max(w.grace-r.heard, 0)})
 		}
 	}
 	slices.SortFunc(groups, func(a, b OrphanGroup) int { return cmp.Compare(a.Peer, b.Peer) })
 	return groups
-}
-
-func rest(now, since time.Time, limit time.Duration) time.Duration {
-	return max(limit-now.Sub(since), 0)
 }
 
 // Has reports whether a session belongs to the group.
@@ -105,14 +111,15 @@ func (g OrphanGroup) Has(id registry.SessionID) bool {
 	return id.Node == g.Peer && (g.Epoch == 0 || id.Epoch < g.Epoch)
 }
 
-// settled reports whether a due group was ended already, and notes it if not.
-// A peer that is not heard opens no session, and sessions of an earlier start
-// do not come back, so once is enough until the peer's contact changes.
+// settled reports whether a due group was looked through lately, and notes it if
+// not. Once is not enough: a batch of the lost peer may be committed late and
+// bring a session that is an orphan from the start.
 func (w *orphanWatch) settled(g OrphanGroup) bool {
-	if w.done[g.Peer] == g {
+	done := w.done[g.Peer]
+	if done.OrphanGroup == g && w.now.Sub(done.at) < lookAgain {
 		return true
 	}
-	w.done[g.Peer] = g
+	w.done[g.Peer] = doneGroup{g, w.now}
 	return false
 }
 

@@ -106,3 +106,19 @@ func TestPauseOfTheLeaderDoesNotCount(t *testing.T) {
 		t.Fatalf("%d groups ended", ended)
 	}
 }
+
+// A peer that is cut off again right after its return has its 45 s while it is
+// heard, and one lost answer does not begin them anew.
+func TestGraceCountsWhileThePeerIsHeard(t *testing.T) {
+	w, start := newOrphanWatch(300*time.Second, 45*time.Second, 2*time.Second), time.Now()
+	ended := -1
+	for s := 0; s < 200 && ended < 0; s++ {
+		heard := contact{alive: s < 10 || s >= 110 && s%20 != 0, epoch: 8}
+		if len(due(w, w.look(start.Add(time.Duration(s)*time.Second), map[registry.NodeID]contact{lostPeer: heard}))) > 0 {
+			ended = s
+		}
+	}
+	if ended < 145 || ended > 150 { // 10 s before the cut, 35 s after it
+		t.Errorf("ended at %d s", ended)
+	}
+}
