@@ -119,20 +119,19 @@ func (d *declared) remove(topic, channel string) {
 	}
 }
 
-// heldAt notes that the state held a declared name, and so its topic, at index.
+// heldAt notes that the state held a declared topic, or channel, at index. Who
+// notes both notes the topic last: one that was deleted since stays as long as a
+// channel of it is declared.
 func (d *declared) heldAt(topic, channel string, index uint64) {
 	t := d.topics[topic]
 	if t == nil {
 		return
 	}
 	if channel != "" {
-		i, found := t.find(channel)
-		if !found {
-			return
-		}
-		if t.channels[i].heldAt(index) {
+		if i, found := t.find(channel); found && t.channels[i].heldAt(index) {
 			d.remove(topic, channel)
 		}
+		return
 	}
 	if t.heldAt(index) && len(t.channels) == 0 {
 		d.remove(topic, "")

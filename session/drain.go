@@ -238,14 +238,15 @@ func (s *Session) doneLocked(f *flight, index uint64) {
 // that a later change waits for.
 func (s *Session) heldLocked(p *pending, index uint64) {
 	newer := s.box.topics[p.topic]
-	topic := p.register || slices.ContainsFunc(p.channels, func(c pendingChannel) bool { return c.register })
-	if topic && (newer == nil || !newer.touches("")) {
-		s.declared.heldAt(p.topic, "", index)
-	}
+	topic := p.register
 	for _, c := range p.channels {
+		topic = topic || c.register
 		if c.register && (newer == nil || !newer.touches(c.name)) {
 			s.declared.heldAt(p.topic, c.name, index)
 		}
+	}
+	if topic && (newer == nil || !newer.touches("")) {
+		s.declared.heldAt(p.topic, "", index)
 	}
 }
 

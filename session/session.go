@@ -59,7 +59,10 @@ func (s *Session) Register(topic, channel string) error {
 	if known {
 		if held, index := s.m.confirm(ctx, s.producer, topic, channel); held {
 			s.mu.Lock()
-			s.declared.heldAt(topic, channel, index)
+			if channel != "" {
+				s.declared.heldAt(topic, channel, index)
+			}
+			s.declared.heldAt(topic, "", index)
 			s.mu.Unlock()
 			return nil
 		}

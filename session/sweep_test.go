@@ -54,7 +54,7 @@ func TestSweep(t *testing.T) {
 		if got := len(f.committed()) - before; got != 0 {
 			t.Errorf("swept before its time: %s", words(f))
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		ping(t, s)
 		wantHeld(t, f, s.Producer(), name{"a", ""}, name{"a", "c"})
 		if diff := cmp.Diff([]name{{"b", ""}, {"b", "d"}}, f.held(other, s.Producer()), cmp.AllowUnexported(name{})); diff != "" {
@@ -122,7 +122,7 @@ func TestSweepOncePerOpening(t *testing.T) {
 		time.Sleep(5*time.Second - 1) // it was opened again 5 s ago, almost
 		ping(t, s)
 		wantHeld(t, f, s.Producer(), name{"ghost", ""}, name{"t", ""})
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		ping(t, s)
 		wantHeld(t, f, s.Producer(), name{"t", ""})
 	})
