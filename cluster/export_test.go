@@ -9,6 +9,9 @@ import (
 	"github.com/lookupd/lookupd/store"
 )
 
+// BatchLength is how proposals become batches.
+var BatchLength = batchLength
+
 // Contact is what a leader hears of a peer.
 type Contact = contact
 

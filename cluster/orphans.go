@@ -89,11 +89,13 @@ func (w *orphanWatch) look(clock time.Time, heard map[registry.NodeID]contact) [
 			groups = append(groups, OrphanGroup{Peer: node, EndsIn: max(w.timeout-now.Sub(w.missed[node]), 0)})
 			continue
 		}
-		delete(w.missed, node)
-		// Time counts only while the peer is heard: what its nsqds declare again
-		// is not committed before.
+		// Time counts only from one look that heard the peer to the next: what its
+		// nsqds declare again is not committed before.
 		r := w.returned[node]
-		r.heard += step
+		if w.missed[node].IsZero() {
+			r.heard += step
+		}
+		delete(w.missed, node)
 		if c.epoch > r.epoch {
 			r = returnedPeer{epoch: c.epoch}
 		}

@@ -41,8 +41,9 @@ func TestOrphansEndAfterTheTimeout(t *testing.T) {
 		{10, false, 0, nil},  // missed from here on
 		{309, false, 0, nil}, // 299 s
 		{310, false, 0, []OrphanGroup{{Peer: lostPeer}}},
-		{311, false, 0, nil},                                      // once is enough
-		{400, true, 7, []OrphanGroup{{Peer: lostPeer, Epoch: 7}}}, // back, the same start: earlier starts are long over
+		{311, false, 0, nil}, // once is enough
+		{400, true, 7, nil},  // back, the same start
+		{445, true, 7, []OrphanGroup{{Peer: lostPeer, Epoch: 7}}},
 		{500, false, 0, nil},                                      // lost again
 		{799, false, 0, nil},                                      // the count began anew
 		{800, false, 0, []OrphanGroup{{Peer: lostPeer}}},          // and its new sessions end

@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 
 	"golang.org/x/sync/semaphore"
@@ -100,11 +101,7 @@ func (q *queue) signal() {
 func (q *queue) take() []*Proposal {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	size, n := 0, 0
-	for n < len(q.waiting) && (n == 0 || size+q.waiting[n].size <= maxBatchBytes) {
-		size += q.waiting[n].size
-		n++
-	}
+	n := batchLength(len(q.waiting), func(i int) ([]registry.Command, int) { return q.waiting[i].commands, q.waiting[i].size })
 	taken := append([]*Proposal(nil), q.waiting[:n]...)
 	clear(q.waiting[:n])
 	q.waiting = q.waiting[n:]
@@ -112,6 +109,32 @@ func (q *queue) take() []*Proposal {
 		q.waiting = nil // so that the backing array does not grow for ever
 	}
 	return taken
+}
+
+// batchLength returns how many of the waiting proposals, each with its commands
+// and size, go into the next batch. A deletion goes alone: so the index of its
+// entry tells what was declared before it and what after.
+func batchLength(waiting int, proposal func(i int) ([]registry.Command, int)) (n int) {
+	for total := 0; n < waiting; n++ {
+		commands, size := proposal(n)
+		total += size
+		deletes := slices.ContainsFunc(commands, isDeletion)
+		if n > 0 && (deletes || total > maxBatchBytes) {
+			return n
+		}
+		if deletes {
+			return 1
+		}
+	}
+	return n
+}
+
+func isDeletion(c registry.Command) bool {
+	switch c.(type) {
+	case registry.DeleteTopic, registry.DeleteChannel:
+		return true
+	}
+	return false
 }
 
 // giveBack undoes a take of what was surely not sent.
