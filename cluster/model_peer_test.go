@@ -254,7 +254,6 @@ type simProposal struct {
 	by       *simStart
 	commands []registry.Command
 	turn     uint64 // when it was submitted
-	end      uint64 // of the log then
 	done     chan struct{}
 	results  []registry.Result
 	index    uint64
@@ -295,7 +294,7 @@ func (s *simStart) submit(ctx context.Context, commands []registry.Command) (*si
 		w.failLocked("%d commands in a proposal", n)
 	}
 	w.turn++
-	p := &simProposal{by: s, commands: slices.Clone(commands), turn: w.turn, end: w.index, done: make(chan struct{})}
+	p := &simProposal{by: s, commands: slices.Clone(commands), turn: w.turn, done: make(chan struct{})}
 	s.waiting = append(s.waiting, p)
 	w.submittedLocked(p)
 	s.wakeLocked()

@@ -16,6 +16,8 @@ type rules struct {
 	current map[holder]*simConn
 	byID    map[registry.SessionID]*simConn
 	opened  map[holder]time.Time // the latest OpenSession
+	// caughtUp is what a peer surely knew when it first proposed a session.
+	caughtUp map[registry.SessionID]uint64
 	// must is what a peer must hold for a producer: it was committed, and since
 	// then there was no reason for it to go.
 	must map[holder]map[store.Name]bool
@@ -24,7 +26,7 @@ type rules struct {
 func newRules() rules {
 	return rules{
 		current: map[holder]*simConn{}, byID: map[registry.SessionID]*simConn{},
-		opened: map[holder]time.Time{}, must: map[holder]map[store.Name]bool{},
+		opened: map[holder]time.Time{}, caughtUp: map[registry.SessionID]uint64{}, must: map[holder]map[store.Name]bool{},
 	}
 }
 
@@ -36,7 +38,10 @@ func (w *simWorld) peer(node registry.NodeID) *simPeer {
 func (w *simWorld) submittedLocked(p *simProposal) {
 	for _, c := range p.commands {
 		if open, ok := c.(registry.OpenSession); ok {
-			w.byID[open.Session] = w.current[holder{open.Producer.ID(), open.Session.Node}]
+			if w.byID[open.Session] == nil {
+				w.byID[open.Session] = w.current[holder{open.Producer.ID(), open.Session.Node}]
+				w.caughtUp[open.Session] = w.index
+			}
 		}
 	}
 }
@@ -99,7 +104,7 @@ func (w *simWorld) registeredLocked(m registry.Register, b before, by *simPropos
 	}
 	for name, had := range b.held {
 		d := c.declared[name]
-		if d == nil && !had && !w.excusedLocked(c, name, by) {
+		if d == nil && !had && !w.excusedLocked(c, name, m.Session, by) {
 			w.failLocked("%s did not declare %v, or others deleted it since", c, name)
 		}
 		if d == nil && !had && c.dropped[name] < by.turn {
@@ -113,9 +118,10 @@ func (w *simWorld) registeredLocked(m registry.Register, b before, by *simPropos
 	}
 }
 
-// excusedLocked: the REGISTER was submitted before the name was withdrawn or
-// deleted. A peer makes sure of that before it declares again from memory.
-func (w *simWorld) excusedLocked(c *simConn, name store.Name, by *simProposal) bool {
+// excusedLocked: the REGISTER was submitted before the name was withdrawn, or is
+// one from memory, and the name was deleted only after the peer had caught up
+// with the log, which it does before it opens a session again.
+func (w *simWorld) excusedLocked(c *simConn, name store.Name, id registry.SessionID, by *simProposal) bool {
 	if c.dropped[name] > by.turn {
 		return true
 	}
@@ -123,7 +129,7 @@ func (w *simWorld) excusedLocked(c *simConn, name store.Name, by *simProposal) b
 	switch {
 	case !deleted:
 		return false
-	case by.end < d.index:
+	case w.caughtUp[id] < d.index:
 		return true
 	case d.index <= by.by.floor: // it knows by comparing alone, and the name is there again
 		return true

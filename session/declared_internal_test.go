@@ -23,3 +23,24 @@ func TestLateAnswerForAChannelKeepsItsTopic(t *testing.T) {
 		t.Error("the topic is not declared after its own REGISTER")
 	}
 }
+
+// A waiting REGISTER of a channel decides about its topic too: what an earlier
+// answer says of the topic does not count any more.
+func TestWaitingChannelTouchesItsTopic(t *testing.T) {
+	for name, c := range map[string]struct {
+		channel  string
+		register bool
+		want     bool
+	}{
+		"REGISTER t c":   {"c", true, true},
+		"REGISTER t":     {"", true, true},
+		"UNREGISTER t c": {"c", false, false},
+		"UNREGISTER t":   {"", false, true},
+	} {
+		p := pending{topic: "t"}
+		p.add(c.channel, c.register)
+		if got := p.touches(""); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}

@@ -62,8 +62,8 @@ func (p *pending) touches(channel string) bool {
 	if p.clear {
 		return true
 	}
-	if channel == "" {
-		return p.register
+	if channel == "" { // a channel's REGISTER registers the topic too
+		return p.register || slices.ContainsFunc(p.channels, func(c pendingChannel) bool { return c.register })
 	}
 	return p.index(channel) >= 0
 }
