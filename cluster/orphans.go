@@ -94,6 +94,8 @@ func (w *orphanWatch) look(clock time.Time, heard map[registry.NodeID]contact) [
 		r := w.returned[node]
 		if w.missed[node].IsZero() {
 			r.heard += step
+		} else {
+			delete(w.done, node) // should it be lost again, it is looked through at once
 		}
 		delete(w.missed, node)
 		if c.epoch > r.epoch {

@@ -123,3 +123,18 @@ func TestGraceCountsWhileThePeerIsHeard(t *testing.T) {
 		t.Errorf("ended at %d s", ended)
 	}
 }
+
+// With a short timeout a peer may be lost twice within lookAgain: the second
+// loss is not taken for the first.
+func TestSecondLossIsLookedThroughAtOnce(t *testing.T) {
+	w, start := newOrphanWatch(2*time.Second, time.Hour, time.Hour), time.Now()
+	for second, step := range []struct {
+		alive bool
+		want  int
+	}{{false, 0}, {false, 0}, {false, 1}, {true, 0}, {false, 0}, {false, 0}, {false, 1}} {
+		groups := w.look(start.Add(time.Duration(second)*time.Second), map[registry.NodeID]contact{lostPeer: {alive: step.alive}})
+		if got := due(w, groups); len(got) != step.want {
+			t.Errorf("at %d s: %+v", second, got)
+		}
+	}
+}
