@@ -19,14 +19,15 @@ const module = "github.com/lookupd/lookupd/"
 var arrows = map[string][]string{
 	"registry":   {},
 	"store":      {"registry"},
-	"fsm":        {"store", "registry"},
+	"witness":    {},
+	"fsm":        {"store", "registry", "witness"},
 	"peer":       {"registry"},
 	"cluster":    {"fsm", "store", "registry", "peer"},
 	"session":    {"cluster", "fsm", "store", "registry"},
-	"tcpproto":   {"session", "cluster", "fsm", "store", "registry"},
+	"tcpproto":   {"session", "cluster", "fsm", "store", "registry", "witness"},
 	"httpapi":    {"session", "cluster", "fsm", "store", "registry"},
 	"supervisor": {},
-	"cmd":        {"tcpproto", "httpapi", "session", "cluster", "fsm", "store", "registry", "peer", "supervisor"},
+	"cmd":        {"tcpproto", "httpapi", "session", "cluster", "fsm", "store", "registry", "peer", "supervisor", "witness"},
 }
 
 // forbidden lists imports from outside that a folder must not have.

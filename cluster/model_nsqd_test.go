@@ -67,7 +67,7 @@ func (c *simConn) String() string {
 	return fmt.Sprintf("%s#%d at %s", c.nsqd.info.BroadcastAddress, c.number, c.peer.node)
 }
 
-func (c *simConn) holder() holder { return holder{c.nsqd.info.ID(), c.peer.node} }
+func (c *simConn) holder() holder { return holderOf(c.nsqd.info.ID(), c.peer.node) }
 
 // live reports whether c is the newest connection of its nsqd to a living peer.
 func (c *simConn) live() bool {
@@ -207,7 +207,7 @@ func (c *simConn) committed(name store.Name, turn uint64) {
 			c.deleteLocked(n, w.index, false)
 		default:
 			d.pending = false
-			if c.live() && w.model.names[n][c.holder()] {
+			if c.live() && w.model.Names[n][c.holder()] {
 				w.mustLocked(c.holder(), n)
 			}
 		}

@@ -39,7 +39,7 @@ func (w *simWorld) submittedLocked(p *simProposal) {
 	for _, c := range p.commands {
 		if open, ok := c.(registry.OpenSession); ok {
 			if w.byID[open.Session] == nil {
-				w.byID[open.Session] = w.current[holder{open.Producer.ID(), open.Session.Node}]
+				w.byID[open.Session] = w.current[holderOf(open.Producer.ID(), open.Session.Node)]
 				w.caughtUp[open.Session] = w.index
 			}
 		}
@@ -56,13 +56,13 @@ type before struct {
 func (w *simWorld) beforeLocked(command registry.Command) (b before) {
 	switch m := command.(type) {
 	case registry.Register:
-		h := holder{m.Producer, m.Session.Node}
+		h := holderOf(m.Producer, m.Session.Node)
 		b.held = map[store.Name]bool{}
 		for _, name := range []store.Name{{Topic: m.Topic}, {Topic: m.Topic, Channel: m.Channel}} {
-			b.held[name] = w.model.names[name][h]
+			b.held[name] = w.model.Names[name][h]
 		}
 	case registry.EndOrphan:
-		b.session, b.open = w.model.sessions[holder{m.Producer, m.Session.Node}]
+		b.session, b.open = w.model.Sessions[holderOf(m.Producer, m.Session.Node)]
 	}
 	return b
 }
@@ -71,12 +71,12 @@ func (w *simWorld) beforeLocked(command registry.Command) (b before) {
 func (w *simWorld) observeLocked(command registry.Command, b before, by *simProposal) {
 	switch m := command.(type) {
 	case registry.OpenSession:
-		w.opened[holder{m.Producer.ID(), m.Session.Node}] = time.Now()
+		w.opened[holderOf(m.Producer.ID(), m.Session.Node)] = time.Now()
 	case registry.Register:
 		w.registeredLocked(m, b, by)
 	case registry.EndOrphan:
-		h := holder{m.Producer, m.Session.Node}
-		if _, open := w.model.sessions[h]; b.open && !open {
+		h := holderOf(m.Producer, m.Session.Node)
+		if _, open := w.model.Sessions[h]; b.open && !open {
 			w.orphanEndedLocked(h, b.session.ID)
 		}
 	case registry.SuspendSession:
@@ -97,7 +97,7 @@ func (w *simWorld) observeLocked(command registry.Command, b before, by *simProp
 
 // registeredLocked: what is held now was declared, and not deleted since.
 func (w *simWorld) registeredLocked(m registry.Register, b before, by *simProposal) {
-	h := holder{m.Producer, m.Session.Node}
+	h := holderOf(m.Producer, m.Session.Node)
 	c := w.byID[m.Session]
 	if !c.live() {
 		return // it was sent before the connection ended, and goes
@@ -155,7 +155,7 @@ func (w *simWorld) deletedLocked(has func(store.Name) bool) {
 		}
 	}
 	for h, c := range w.current {
-		_, open := w.model.sessions[h]
+		_, open := w.model.Sessions[h]
 		for name, d := range c.declared {
 			switch {
 			case !has(name):
@@ -172,7 +172,7 @@ func (w *simWorld) deletedLocked(has func(store.Name) bool) {
 // the whole time, or the session is of an earlier start and its nsqd had time
 // enough to come back.
 func (w *simWorld) orphanEndedLocked(h holder, id registry.SessionID) {
-	p, c := w.peer(h.node), w.current[h]
+	p, c := w.peer(h.Node), w.current[h]
 	delete(w.must, h)
 	told := w.reign.told[p]
 	if told.lost() {
@@ -205,8 +205,8 @@ func latest(a, b time.Time) time.Time {
 func (w *simWorld) checkMustLocked() {
 	for h, names := range w.must {
 		for name := range names {
-			if !w.model.names[name][h] {
-				w.failLocked("%s does not hold %v for %s any more", h.node, name, h.producer)
+			if !w.model.Names[name][h] {
+				w.failLocked("%s does not hold %v for %s any more", h.Node, name, h.Producer)
 			}
 		}
 	}
@@ -226,14 +226,14 @@ func (w *simWorld) check() {
 	defer w.mu.Unlock()
 	for _, p := range w.peers {
 		for _, n := range w.nsqds {
-			w.checkHolderLocked(p, holder{n.info.ID(), p.node})
+			w.checkHolderLocked(p, holderOf(n.info.ID(), p.node))
 		}
 	}
 }
 
 func (w *simWorld) checkHolderLocked(p *simPeer, h holder) {
-	s, open := w.model.sessions[h]
-	held := w.model.held(h)
+	s, open := w.model.Sessions[h]
+	held := w.model.Held(h)
 	c := w.current[h]
 	well := w.wellLocked(p)
 	if !open && len(held) > 0 {
@@ -257,7 +257,7 @@ func (w *simWorld) checkHolderLocked(p *simPeer, h holder) {
 // checkLiveLocked: the registry has what a connection declared, and, once it has
 // been swept, nothing else.
 func (w *simWorld) checkLiveLocked(p *simPeer, h holder, c *simConn) {
-	s, open := w.model.sessions[h]
+	s, open := w.model.Sessions[h]
 	silence := time.Since(c.pinged)
 	switch {
 	case !open || s.ID.Epoch != p.epoch:
@@ -267,7 +267,7 @@ func (w *simWorld) checkLiveLocked(p *simPeer, h holder, c *simConn) {
 		w.failLocked("%s pinged %s ago, suspended: %v", c, silence, s.Suspended)
 	}
 	for name, d := range c.declared {
-		if d.pending || !w.model.names[name][h] {
+		if d.pending || !w.model.Names[name][h] {
 			w.failLocked("%s declared %v, and it is not there (%+v)", c, name, *d)
 		}
 	}
@@ -278,7 +278,7 @@ func (w *simWorld) checkLiveLocked(p *simPeer, h holder, c *simConn) {
 		c.swept = time.Time{} // something may have been in its way
 		return
 	}
-	for _, name := range w.model.held(h) {
+	for _, name := range w.model.Held(h) {
 		if c.declared[name] == nil {
 			w.failLocked("%s did not declare %v, and it is there", c, name)
 		}

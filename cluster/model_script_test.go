@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/lookupd/lookupd/registry"
+	"github.com/lookupd/lookupd/registry/reference"
 	"github.com/lookupd/lookupd/store"
 )
 
@@ -146,7 +147,7 @@ func (s script) comeBack(p *simPeer) {
 	defer s.mu.Unlock()
 	runs := p.runs
 	for _, n := range s.nsqds {
-		c := s.current[holder{n.info.ID(), p.node}]
+		c := s.current[holderOf(n.info.ID(), p.node)]
 		if c == nil || c.over || s.rng.IntN(8) == 0 {
 			continue
 		}
@@ -155,7 +156,7 @@ func (s script) comeBack(p *simPeer) {
 			after *= 3
 		}
 		again := s.names()
-		for _, name := range slices.SortedFunc(maps.Keys(c.declared), compareNames) {
+		for _, name := range slices.SortedFunc(maps.Keys(c.declared), reference.CompareNames) {
 			if s.rng.IntN(5) > 0 {
 				again = append(again, name)
 			}

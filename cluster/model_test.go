@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lookupd/lookupd/registry"
+	"github.com/lookupd/lookupd/registry/reference"
 	"github.com/lookupd/lookupd/store"
 )
 
@@ -188,7 +189,7 @@ func (s script) compare() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	err := s.fsm.View(func(v *store.View) error {
-		if diff := cmp.Diff(s.model.answers(), answersOf(v)); diff != "" {
+		if diff := cmp.Diff(answersOfModel(s.model), answersOf(v)); diff != "" {
 			s.failLocked("the state differs from the model (-model +state):\n%s", diff)
 		}
 		return v.Check()
@@ -201,7 +202,7 @@ func (s script) compare() {
 func (s script) noTombstones() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for topic, of := range s.model.tombs {
+	for topic, of := range s.model.Tombs {
 		if len(of) > 0 {
 			s.failLocked("tombstones of %s did not end: %v", topic, of)
 		}
@@ -216,7 +217,7 @@ func (s script) idle() {
 	for _, n := range s.nsqds {
 		for _, c := range n.all {
 			s.mu.Lock()
-			names := slices.SortedFunc(maps.Keys(c.declared), compareNames)
+			names := slices.SortedFunc(maps.Keys(c.declared), reference.CompareNames)
 			live := c.live()
 			s.mu.Unlock()
 			if !live {
@@ -259,10 +260,10 @@ func (s script) leave() {
 	s.compare()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for h, state := range s.model.sessions {
+	for h, state := range s.model.Sessions {
 		s.failLocked("%v has left, and has %v", h, state)
 	}
-	for name, holders := range s.model.names {
+	for name, holders := range s.model.Names {
 		if len(holders) > 0 {
 			s.failLocked("all have left, and %v is held by %v", name, holders)
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/lookupd/lookupd/cluster"
 	"github.com/lookupd/lookupd/fsm"
 	"github.com/lookupd/lookupd/registry"
+	"github.com/lookupd/lookupd/registry/reference"
 	"github.com/lookupd/lookupd/store"
 )
 
@@ -58,14 +59,14 @@ type simWorld struct {
 	wellAt time.Time     // when the network was fast again
 	moved  chan struct{} // closed when a peer's contact or the leader changes
 	frozen *frozenView   // the latest
-	model  *simRegistry
+	model  *reference.Registry
 	rules
 }
 
 func newWorld(seed uint64, dir string) (*simWorld, error) {
 	w := &simWorld{
 		seed: seed, rng: rand.New(rand.NewPCG(seed, 0)), began: time.Now(),
-		moved: make(chan struct{}), model: newSimRegistry(), rules: newRules(),
+		moved: make(chan struct{}), model: reference.New(), rules: newRules(),
 	}
 	var err error
 	w.fsm, err = fsm.New(fsm.Config{
@@ -313,7 +314,7 @@ func (w *simWorld) listen(r *simReign) map[registry.NodeID]cluster.Contact {
 func (w *simWorld) endTombstones(ctx context.Context, r *simReign) {
 	var due []registry.Command
 	w.mu.Lock()
-	for topic, of := range w.model.tombs {
+	for topic, of := range w.model.Tombs {
 		for p, at := range of {
 			t := registry.EndTombstone{Topic: topic, Producer: p, SetAt: at}
 			if r.tombs[t].IsZero() {
@@ -391,7 +392,7 @@ func (w *simWorld) commitLocked(b fsm.Batch, sent []*simProposal) fsm.BatchResul
 		return fsm.BatchResult{}
 	}
 	w.noteEntryLocked(b, result)
-	fresh := b.Origin == "" || w.model.fresh(b.Origin, b.Epoch, b.Number)
+	fresh := b.Origin == "" || w.model.Fresh(b.Origin, b.Epoch, b.Number)
 	if fresh != (!result.Stale && result.Index == w.index) {
 		w.failLocked("entry %d is %+v, fresh: %v", w.index, result, fresh)
 	}
@@ -442,7 +443,7 @@ func (w *simWorld) observeEntryLocked(b fsm.Batch, result fsm.BatchResult, sent 
 		}
 		got := result.Results[i]
 		before := w.beforeLocked(c)
-		if want := w.model.apply(w.index, w.term, c); got.Err() != want {
+		if want := w.model.Apply(w.index, w.term, c); got.Err() != want {
 			w.failLocked("entry %d, %+v: %v, want %v", w.index, c, got.Err(), want)
 		}
 		if got.Err() == nil {

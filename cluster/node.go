@@ -48,6 +48,16 @@ type Config struct {
 	// RaftTimeScale stretches raft's time-outs; 0 means 1. Tests on slow
 	// machines raise it.
 	RaftTimeScale int
+	// Snapshots, if set, changes how often the state is saved and how much of
+	// the log stays; proofs use it to see snapshots within seconds.
+	Snapshots SnapshotConfig
+}
+
+// SnapshotConfig are raft's settings of these names; those that are 0 keep
+// their default.
+type SnapshotConfig struct {
+	Threshold, TrailingLogs uint64
+	Interval                time.Duration
 }
 
 func (c Config) alone() bool { return len(c.Join) == 0 && c.BootstrapExpect <= 1 }

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -20,11 +21,11 @@ func (n *Node) raftConfig() *raft.Config {
 	c.ElectionTimeout = 500 * time.Millisecond * scale
 	c.LeaderLeaseTimeout = 500 * time.Millisecond * scale
 	c.CommitTimeout = 10 * time.Millisecond
-	c.SnapshotThreshold = 8192
-	c.SnapshotInterval = 15 * time.Second
+	c.SnapshotThreshold = cmp.Or(n.cfg.Snapshots.Threshold, 8192)
+	c.SnapshotInterval = cmp.Or(n.cfg.Snapshots.Interval, 15*time.Second)
 	// Above the threshold plus what arrives between two checks, so that the
 	// previous snapshot, too, has its log.
-	c.TrailingLogs = 20480
+	c.TrailingLogs = cmp.Or(n.cfg.Snapshots.TrailingLogs, 20480)
 	c.ShutdownOnRemove = false // true calls Shutdown inside the leader's loop
 	c.NoLegacyTelemetry = true
 	c.NotifyCh = n.notify

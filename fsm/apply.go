@@ -6,6 +6,7 @@ import (
 	"github.com/hashicorp/raft"
 	"github.com/lookupd/lookupd/registry"
 	"github.com/lookupd/lookupd/store"
+	"github.com/lookupd/lookupd/witness"
 )
 
 // Apply applies one entry; raft calls it only to recover a cluster by hand.
@@ -91,6 +92,11 @@ func (f *FSM) transact(entries []entry) (responses []any, err error) {
 	})
 	if err != nil {
 		return nil, err
+	}
+	if witness.On {
+		for _, e := range entries {
+			witness.Applied(e.Index, e.Term, uint8(e.Type), e.Data)
+		}
 	}
 	// The feed first, so that who waited for the index finds its changes there.
 	f.configuration.Store(configuration)

@@ -30,3 +30,6 @@ func ValidName(name string) bool {
 
 // IsEphemeral reports whether the topic or channel goes with its last producer.
 func IsEphemeral(name string) bool { return strings.HasSuffix(name, ephemeralSuffix) }
+
+// Name is a topic, or a channel of it.
+type Name struct{ Topic, Channel string }

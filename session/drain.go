@@ -223,6 +223,9 @@ func (s *Session) refusedLocked(f *flight, results []registry.Result) (refused b
 // doneLocked notes that f was done at index; what undid it may be known already.
 func (s *Session) doneLocked(f *flight, index uint64) {
 	s.live.told = f.standing
+	if f.has(s.waiting) {
+		s.answered = index
+	}
 	if f.open {
 		s.opening = false
 		if s.opened.heldAt(index) {

@@ -19,13 +19,15 @@ type Session struct {
 
 	mu       sync.Mutex
 	id       registry.SessionID
-	over     bool // closed or replaced; nothing is declared any more
-	opening  bool // OpenSession of id is not known to be committed
-	reopen   bool // the state has closed id: a new one must be opened
-	closing  bool // CloseSession is to be proposed
-	draining bool // a goroutine runs drain
-	refusals int  // proposals refused in a row
-	opened   mark // where in the log id was open, where it was not
+	over     bool   // closed or replaced; nothing is declared any more
+	opening  bool   // OpenSession of id is not known to be committed
+	reopen   bool   // the state has closed id: a new one must be opened
+	closing  bool   // CloseSession is to be proposed
+	draining bool   // a goroutine runs drain
+	refusals int    // proposals refused in a row
+	waiting  string // topic of the change that is waited for
+	answered uint64 // see AnsweredAt
+	opened   mark   // where in the log id was open, where it was not
 	live     liveness
 	sweep    sweep
 	declared declared
@@ -63,6 +65,7 @@ func (s *Session) Register(topic, channel string) error {
 				s.declared.heldAt(topic, channel, index)
 			}
 			s.declared.heldAt(topic, "", index)
+			s.answered = index
 			s.mu.Unlock()
 			return nil
 		}
@@ -93,10 +96,21 @@ func (s *Session) Unregister(topic, channel string) error {
 	s.mu.Unlock()
 	if unknown {
 		if held, index := s.m.confirm(ctx, s.producer, topic, channel); index > 0 && !held {
+			s.mu.Lock()
+			s.answered = index
+			s.mu.Unlock()
 			return nil
 		}
 	}
 	return s.propose(ctx, topic, channel, false)
+}
+
+// AnsweredAt returns the log index at which what the last Register or Unregister
+// answered with nil was committed, or known to be so already.
+func (s *Session) AnsweredAt() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.answered
 }
 
 // Close ends the session because its connection has ended. What was not sent is
@@ -148,6 +162,7 @@ func (s *Session) propose(ctx context.Context, topic, channel string, register b
 		s.declared.add(topic, channel, true)
 	}
 	s.box.add(topic, channel, register)
+	s.waiting = topic
 	s.drainLocked()
 	s.mu.Unlock()
 	return s.wait(ctx, topic)

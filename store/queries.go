@@ -9,7 +9,7 @@ import (
 )
 
 // Name is a topic, or a channel of it.
-type Name struct{ Topic, Channel string }
+type Name = registry.Name
 
 // ProducerSession is a session and its producer.
 type ProducerSession struct {

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/lookupd/lookupd/registry"
+	"github.com/lookupd/lookupd/witness"
 )
 
 // execute does what a line says and returns the answer. An error is the
@@ -59,8 +60,14 @@ func (c *conn) change(command string, params []byte, some bool) ([]byte, error) 
 	} else {
 		err = c.session.Unregister(topic, channel)
 	}
+	if witness.On {
+		c.changes++
+	}
 	if err != nil {
 		return nil, err
+	}
+	if witness.On {
+		witness.Answered(c.hostname, c.changes, c.session.AnsweredAt())
 	}
 	return ok, nil
 }

@@ -44,6 +44,10 @@ type conn struct {
 	greeted    time.Time
 	lineBy     time.Time // for the line that has begun to arrive
 	deadline   time.Time // as last set
+
+	// For the witness: as IDENTIFY gave it, and REGISTERs and UNREGISTERs so far.
+	hostname string
+	changes  int
 }
 
 func newConn(s *Server, nc net.Conn) *conn {

@@ -85,6 +85,8 @@ func (f fakeSession) Register(topic, channel string) error {
 	return f.do("register", topic+"/"+channel)
 }
 
+func (f fakeSession) AnsweredAt() uint64 { return 0 }
+
 func (f fakeSession) Unregister(topic, channel string) error {
 	return f.do("unregister", topic+"/"+channel)
 }

@@ -67,6 +67,7 @@ func (c *conn) open(info registry.ProducerInfo) (err error) {
 		c.s.log.Debug("no session: the connection has ended", "remote", c.remote)
 		return nil
 	}
+	c.hostname = info.Hostname
 	c.session, err = c.s.cfg.Sessions.Open(info, c.end)
 	return err
 }

@@ -15,10 +15,12 @@ type Sessions interface {
 
 // Session is what a connection tells of its producer. A nil error means that
 // the change is committed; others are session's. Register and Unregister take as
-// long as nsqd may be kept waiting, no longer; Ping and Close do not wait.
+// long as nsqd may be kept waiting, no longer; the others do not wait.
 type Session interface {
 	Register(topic, channel string) error
 	Unregister(topic, channel string) error
+	// AnsweredAt returns the log index behind the last nil of these two.
+	AnsweredAt() uint64
 	Ping()
 	Close()
 }

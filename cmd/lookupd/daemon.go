@@ -62,6 +62,7 @@ func (d *daemon) start() (err error) {
 		Join: d.o.join, BootstrapExpect: d.o.bootstrapExpect, NonVoter: d.o.nonVoter,
 		TombstoneLifetime: d.o.tombstoneLifetime, InactiveTimeout: d.o.inactiveProducerTimeout, Version: version, Logger: d.log,
 		Sessions: d.countSessions, OnFatal: d.onFatal, Metrics: cluster.NewMetrics(reg),
+		Snapshots: snapshotsForProof(),
 	})
 	if err = d.node.Open(); err != nil {
 		d.node = nil // Open closed it
