@@ -63,8 +63,8 @@ func TestImports(t *testing.T) {
 				if to != folder && !slices.Contains(allowed, to) {
 					t.Errorf("%s imports %s: %s may import %v", p.ImportPath, imported, folder, allowed)
 				}
-			} else if folder == "registry" && strings.Contains(imported, ".") {
-				t.Errorf("%s imports %s: the domain needs the standard library only", p.ImportPath, imported)
+			} else if (folder == "registry" || folder == "supervisor") && strings.Contains(imported, ".") {
+				t.Errorf("%s imports %s: %s needs the standard library only", p.ImportPath, imported, folder)
 			}
 			for _, never := range forbidden[folder] {
 				if imported == never || strings.HasPrefix(imported, never+"/") {

@@ -9,6 +9,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"github.com/lookupd/lookupd/supervisor/lab"
 )
 
 var raceDaemon = flag.Bool("race-daemon", false, "build lookupd with the race detector")
@@ -49,7 +51,7 @@ func build() error {
 	b.lookupd, b.lookupctl = filepath.Join(dir, "lookupd"), filepath.Join(dir, "lookupctl")
 	b.nsqd, b.nsqadmin, b.nsqlookupd = filepath.Join(dir, "nsqd"), filepath.Join(dir, "nsqadmin"), filepath.Join(dir, "nsqlookupd")
 
-	if os.Getenv(ownNetworkEnv) != "" {
+	if lab.Inside() != "" {
 		return nil // the process that started this one has built them
 	}
 	const nsq = "github.com/nsqio/nsq/apps/"

@@ -1,11 +1,8 @@
 package e2e_test
 
 import (
-	"bytes"
-	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -13,43 +10,42 @@ import (
 	"time"
 
 	"github.com/lookupd/lookupd/supervisor"
+	"github.com/lookupd/lookupd/supervisor/lab"
 )
-
-// ownNetworkEnv names, to a process that runs in a network of its own, the test
-// that it is to run there.
-const ownNetworkEnv = "LOOKUPD_E2E_OWN_NETWORK"
 
 // ownNetworkLimit bounds a test in a network of its own.
 const ownNetworkLimit = 4 * time.Minute
 
-// network is a network of this process alone: hosts, each a namespace with one
-// link to a switch for peers and one to a switch for clients. The test is on
-// the clients' switch. All of it ends with the process.
+// network is a lab.Network whose failures end the test.
 type network struct {
-	t     *testing.T
-	hosts int
+	*lab.Network
+	t *testing.T
 }
 
 // inOwnNetwork runs body in another process of this program, which has a network
 // and mounts of its own, and waits for it.
 func inOwnNetwork(t *testing.T, body func(t *testing.T, n *network)) {
 	t.Helper()
-	if os.Getenv(ownNetworkEnv) == t.Name() {
-		n := &network{t: t}
-		n.setUp()
-		body(t, n)
+	if lab.Inside() == t.Name() {
+		n, err := lab.New()
+		if err != nil {
+			t.Fatal(err)
+		}
+		body(t, &network{n, t})
 		return
 	}
-	needsNamespaces(t)
+	if err := lab.Missing(); err != nil {
+		skipNeeds(t, err.Error())
+	}
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	w := newWorld(t)
 	p := w.NewProcess(supervisor.Spec{
-		Name: "own-network", Wrap: []string{"unshare", "--net", "--mount"}, Path: self,
+		Name: "own-network", Wrap: lab.Wrap(), Path: self,
 		Args: []string{"-test.run", "^" + t.Name() + "$", "-test.v", "-test.timeout", ownNetworkLimit.String()},
-		Env:  []string{ownNetworkEnv + "=" + t.Name()},
+		Env:  []string{lab.Env(t.Name())},
 		Log:  filepath.Join(t.TempDir(), "own-network"),
 	})
 	if err := p.Start(); err != nil {
@@ -70,107 +66,36 @@ func inOwnNetwork(t *testing.T, body func(t *testing.T, n *network)) {
 	}
 }
 
-// needsNamespaces skips the test if this machine does not let it make networks.
-func needsNamespaces(t *testing.T) {
-	t.Helper()
-	for _, program := range []string{"unshare", "nsenter", "ip", "mount"} {
-		if _, err := exec.LookPath(program); err != nil {
-			skipNeeds(t, program)
-		}
-	}
-	const try = "ip link add name sw0 type bridge && ip link add name v0 type veth peer name v1 && mount -t tmpfs none /run"
-	if out, err := exec.CommandContext(within(t, patience), "unshare", "--net", "--mount", "sh", "-c", try).CombinedOutput(); err != nil {
-		skipNeeds(t, fmt.Sprintf("root, and network namespaces with bridges and veth (%v: %.200s)", err, bytes.TrimSpace(out)))
-	}
-}
-
-// Addresses: 10.88.<switch>.<host>.
-const (
-	peersSwitch, clientsSwitch = "peers", "clients"
-	testAddress                = "10.88.2.254"
-)
-
-func (n *network) setUp() {
+// host adds a host.
+func (n *network) host(name string) *lab.Host {
 	n.t.Helper()
-	n.run("mount", "-t", "tmpfs", "none", "/run") // ip keeps its names there
-	n.run("ip", "link", "set", "dev", "lo", "up")
-	for _, name := range []string{peersSwitch, clientsSwitch} {
-		n.run("ip", "link", "add", "name", name, "type", "bridge", "forward_delay", "0")
-		n.run("ip", "link", "set", "dev", name, "up")
-	}
-	n.run("ip", "addr", "add", testAddress+"/24", "dev", clientsSwitch)
-}
-
-func (n *network) run(name string, args ...string) {
-	n.t.Helper()
-	if out, err := exec.CommandContext(within(n.t, patience), name, args...).CombinedOutput(); err != nil {
-		n.t.Fatalf("%s %v: %v\n%s", name, args, err, out)
-	}
-}
-
-// host is one namespace.
-type host struct {
-	network     *network
-	name        string
-	client, own string   // its addresses on the clients' and on the peers' switch
-	wrap        []string // runs a command there
-}
-
-// host adds a host with links to both switches.
-func (n *network) host(name string) *host {
-	n.t.Helper()
-	n.hosts++
-	number := strconv.Itoa(n.hosts)
-	h := &host{
-		network: n, name: name, own: "10.88.1." + number, client: "10.88.2." + number,
-		wrap: []string{"nsenter", "--net=/run/netns/" + name},
-	}
-	n.run("ip", "netns", "add", name)
-	n.run("ip", "-n", name, "link", "set", "dev", "lo", "up")
-	for to, address := range map[string]string{peersSwitch: h.own, clientsSwitch: h.client} {
-		n.run("ip", "link", "add", "name", h.port(to), "type", "veth", "peer", "name", to, "netns", name)
-		n.run("ip", "-n", name, "addr", "add", address+"/24", "dev", to)
-		n.run("ip", "-n", name, "link", "set", "dev", to, "up")
-		n.run("ip", "link", "set", "dev", h.port(to), "up")
-		h.plug(to)
+	h, err := n.AddHost(name)
+	if err != nil {
+		n.t.Fatal(err)
 	}
 	return h
 }
 
-// port is the switch's end of a link.
-func (h *host) port(to string) string { return h.name + "-" + to }
-
-// plug connects the host to a switch.
-func (h *host) plug(to string) {
-	h.network.t.Helper()
-	h.network.run("ip", "link", "set", "dev", h.port(to), "master", to)
-}
-
-// unplug takes the host's cable out of a switch: what it sends goes nowhere, its
-// own end stays up.
-func (h *host) unplug(from string) {
-	h.network.t.Helper()
-	h.network.run("ip", "link", "set", "dev", h.port(from), "nomaster")
-}
-
-// linkDown switches the host's own end of a link off.
-func (h *host) linkDown(to string) {
-	h.network.t.Helper()
-	h.network.run("ip", "-n", h.name, "link", "set", "dev", to, "down")
+// link does something to a host's link, such as (*lab.Host).Unplug.
+func link(t *testing.T, do func(*lab.Host, lab.Switch) error, h *lab.Host, s lab.Switch) {
+	t.Helper()
+	if err := do(h, s); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // peersOn starts a cluster with one peer on each host.
-func (w *world) peersOn(hosts []*host, args ...string) *supervisor.Cluster {
+func (w *world) peersOn(hosts []*lab.Host, args ...string) *supervisor.Cluster {
 	w.t.Helper()
 	same := supervisor.PeerPorts{TCP: 4160, HTTP: 4161, Peer: 4162, Gossip: 4163}
 	var join []string
 	for _, h := range hosts {
-		join = append(join, net.JoinHostPort(h.own, strconv.Itoa(same.Gossip)))
+		join = append(join, net.JoinHostPort(h.Peer, strconv.Itoa(same.Gossip)))
 	}
 	c := &supervisor.Cluster{}
 	for _, h := range hosts {
 		c.Peers = append(c.Peers, w.NewPeer(supervisor.PeerConfig{
-			Name: h.name, Path: binaries.lookupd, Dir: w.dir, Ports: same, Host: h.client, PeerHost: h.own, Wrap: h.wrap,
+			Name: h.Name, Path: binaries.lookupd, Dir: w.dir, Ports: same, Host: h.Client, PeerHost: h.Peer, Wrap: h.Wrap(),
 			Join: join, Expect: len(hosts), Args: append([]string{"-insecure"}, args...),
 		}))
 	}
@@ -179,9 +104,9 @@ func (w *world) peersOn(hosts []*host, args ...string) *supervisor.Cluster {
 }
 
 // nsqdOn starts an nsqd on a host.
-func (w *world) nsqdOn(h *host, lookupds ...string) *nsqd {
+func (w *world) nsqdOn(h *lab.Host, lookupds ...string) *nsqd {
 	w.t.Helper()
 	return w.startNSQD(supervisor.NSQDConfig{
-		Name: "nsqd-" + h.name, Ports: supervisor.NSQPorts{TCP: 4150, HTTP: 4151}, Host: h.client, Wrap: h.wrap, Lookupds: lookupds,
+		Name: "nsqd-" + h.Name, Ports: supervisor.NSQPorts{TCP: 4150, HTTP: 4151}, Host: h.Client, Wrap: h.Wrap(), Lookupds: lookupds,
 	})
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/lookupd/lookupd/supervisor"
+	"github.com/lookupd/lookupd/supervisor/lab"
 )
 
 // clients are the nsqds of one peer in a partition.
@@ -25,7 +26,7 @@ const rawClients = 20 // of each peer
 
 // clientsOf connects an nsqd on the peer's own host, which no partition cuts off
 // from it, and connections of the test on the clients' switch.
-func clientsOf(w *world, h *host, p *supervisor.Peer) *clients {
+func clientsOf(w *world, h *lab.Host, p *supervisor.Peer) *clients {
 	w.t.Helper()
 	c := &clients{peer: p, nsqd: w.nsqdOn(h, p.TCPAddress())}
 	c.ids = append(c.ids, c.nsqd.id())
@@ -88,12 +89,12 @@ func testPartition(t *testing.T, n *network) {
 		backWithin = 2 * time.Second
 	)
 	w := newWorld(t)
-	var hosts []*host
+	var hosts []*lab.Host
 	for _, name := range []string{"a", "b", "c", "d", "e"} {
 		hosts = append(hosts, n.host(name))
 	}
 	c := w.peersOn(hosts, "-inactive-producer-timeout", timeout.String())
-	hostOf := func(p *supervisor.Peer) *host { return hosts[slices.Index(c.Peers, p)] }
+	hostOf := func(p *supervisor.Peer) *lab.Host { return hosts[slices.Index(c.Peers, p)] }
 	lead := leader(t, c)
 	follow := without(c.Peers, lead)[0]
 	majority := without(c.Peers, lead, follow)
@@ -109,7 +110,7 @@ func testPartition(t *testing.T, n *network) {
 	watch := newWatch(t, majority)
 
 	for _, clients := range cut {
-		hostOf(clients.peer).unplug(peersSwitch)
+		link(t, (*lab.Host).Unplug, hostOf(clients.peer), lab.Peers)
 	}
 	began := time.Now()
 	for _, clients := range cut {
@@ -139,7 +140,7 @@ func testPartition(t *testing.T, n *network) {
 	}
 
 	for _, clients := range cut {
-		hostOf(clients.peer).plug(peersSwitch)
+		link(t, (*lab.Host).Plug, hostOf(clients.peer), lab.Peers)
 	}
 	healed := time.Now()
 	raw := slices.Concat(cut[0].ids[1:], cut[1].ids[1:])
@@ -185,19 +186,19 @@ func TestNSQDWhoseNetworkGoesSilentIsGoneWithinAMinute(t *testing.T) {
 func testSilence(t *testing.T, n *network) {
 	const atMost = time.Minute
 	w := newWorld(t)
-	c := w.peersOn([]*host{n.host("a"), n.host("b"), n.host("c")})
+	c := w.peersOn([]*lab.Host{n.host("a"), n.host("b"), n.host("c")})
 	addresses := func(i int) []string { // of a follower or not, one or all
 		if i == 0 {
 			return c.TCPAddresses()
 		}
 		return c.TCPAddresses()[i-1 : i]
 	}
-	cut := map[string]func(*host){
-		"unplugged": func(h *host) { h.unplug(clientsSwitch) },
-		"link-down": func(h *host) { h.linkDown(clientsSwitch) },
+	cut := map[string]func(*lab.Host, lab.Switch) error{
+		"unplugged": (*lab.Host).Unplug,
+		"link-down": (*lab.Host).LinkDown,
 	}
 	type silenced struct {
-		host *host
+		host *lab.Host
 		how  string
 		nsqd *nsqd
 	}
@@ -219,13 +220,13 @@ func testSilence(t *testing.T, n *network) {
 
 	began := time.Now()
 	for _, v := range victims {
-		cut[v.how](v.host)
+		link(t, cut[v.how], v.host, lab.Clients)
 	}
 	for _, v := range victims {
 		took := whenGone(t, c.Peers, "t", v.nsqd.id(), began)
-		t.Logf("%s, %s: gone after at most %v", v.host.name, v.how, took.Round(time.Millisecond))
+		t.Logf("%s, %s: gone after at most %v", v.host.Name, v.how, took.Round(time.Millisecond))
 		if took > atMost {
-			t.Errorf("%s is gone after %v, want within %v", v.host.name, took, atMost)
+			t.Errorf("%s is gone after %v, want within %v", v.host.Name, took, atMost)
 		}
 	}
 	showEverywhere(t, c.Peers, "t", control.id())
