@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -74,10 +75,47 @@ type Config struct {
 	// must not see it: it has cut its log before it stores what it was sent.
 	CheckEntry func(*raft.Log) error
 
+	Limits Limits // those that are 0 take DefaultLimits' value
+
 	// RaftTimeout bounds each read and write of a raft RPC; 0 means 5 s.
 	RaftTimeout time.Duration
 	// RaftLogger takes the lines of raft's transport; nil drops them.
 	RaftLogger hclog.Logger
+}
+
+// Limits bound what whoever reaches the peer port may cost.
+type Limits struct {
+	// Connections bounds those that came in. Half of them are for those whose
+	// peer, or this one, has no cluster yet.
+	Connections int
+	// ConnectionsPerPeer bounds those of one peer. It needs up to 3 pooled for
+	// raft, 2 that pipelines or a snapshot hold, and 1 for calls; the rest is for
+	// those that it gave up and this side does not know to be dead.
+	ConnectionsPerPeer int
+	Handshakes         int           // under way
+	Handshake          time.Duration // longest
+	// SnapshotBytes is what a peer may announce, unless the own state is of that
+	// order.
+	SnapshotBytes int64
+}
+
+// DefaultLimits returns the limits that a proper peer never meets.
+func DefaultLimits() Limits {
+	return Limits{
+		Connections: 64, ConnectionsPerPeer: 8,
+		Handshakes: 16, Handshake: 5 * time.Second,
+		SnapshotBytes: 1 << 30,
+	}
+}
+
+func (l Limits) withDefaults() Limits {
+	d := DefaultLimits()
+	l.Connections = cmp.Or(l.Connections, d.Connections)
+	l.ConnectionsPerPeer = cmp.Or(l.ConnectionsPerPeer, d.ConnectionsPerPeer)
+	l.Handshakes = cmp.Or(l.Handshakes, d.Handshakes)
+	l.Handshake = cmp.Or(l.Handshake, d.Handshake)
+	l.SnapshotBytes = cmp.Or(l.SnapshotBytes, d.SnapshotBytes)
+	return l
 }
 
 // MaxMessage is the largest encoded request or response in bytes.

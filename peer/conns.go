@@ -8,17 +8,6 @@ import (
 	"github.com/lookupd/lookupd/registry"
 )
 
-const (
-	// maxConns bounds the connections that came in, maxConnsOfFresh those of
-	// them whose peer, or this one, has no cluster yet.
-	maxConns        = 64
-	maxConnsOfFresh = maxConns / 2
-	// maxConnsPerNode bounds what came in from one peer. It needs up to 3 pooled
-	// for raft, 2 that pipelines or a snapshot hold, and 1 for calls; the rest
-	// is for those that it gave up and this side does not know to be dead.
-	maxConnsPerNode = 8
-)
-
 // conn is a connection after its handshake. Closing it forgets it.
 type conn struct {
 	net.Conn
@@ -48,6 +37,7 @@ type life struct {
 // transport closes neither those it pooled nor those it accepted.
 type conns struct {
 	sawEpoch func(registry.NodeID, uint64) // called without mu; may be nil
+	limits   Limits
 
 	mu     sync.Mutex
 	closed bool
@@ -59,6 +49,7 @@ type conns struct {
 func newConns(cfg Config, run string) *conns {
 	cs := &conns{
 		sawEpoch: cfg.SawEpoch,
+		limits:   cfg.Limits,
 		pre:      map[net.Conn]struct{}{},
 		byNode:   map[registry.NodeID]map[*conn]struct{}{},
 		lives:    map[registry.NodeID]life{},
@@ -157,11 +148,11 @@ func (cs *conns) roomLocked(r remote) error {
 		}
 	}
 	switch {
-	case same >= maxConnsPerNode:
+	case same >= cs.limits.ConnectionsPerPeer:
 		return fmt.Errorf("%w: %d from %s", ErrBusy, same, r.node)
-	case all >= maxConns:
+	case all >= cs.limits.Connections:
 		return fmt.Errorf("%w: %d in all", ErrBusy, all)
-	case !r.ours && fresh >= maxConnsOfFresh:
+	case !r.ours && fresh >= cs.limits.Connections/2:
 		return fmt.Errorf("%w: %d from fresh peers", ErrBusy, fresh)
 	}
 	return nil

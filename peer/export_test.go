@@ -13,13 +13,7 @@ const (
 	MaxHello     = maxHello
 	HelloMagic   = helloMagic
 	MaxTermAhead = maxTermAhead
-
-	MaxHandshakes   = maxHandshakes
-	MaxConns        = maxConns
-	MaxConnsOfFresh = maxConnsOfFresh
-	MaxConnsPerNode = maxConnsPerNode
-	MaxSnapshot     = maxSnapshot
-	UserTimeout     = userTimeout
+	UserTimeout  = userTimeout
 )
 
 // SetTimings shortens what tests wait for; zero keeps a time. Before Open only.

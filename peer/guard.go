@@ -16,9 +16,8 @@ const (
 	// do not get there, a damaged or forged number does, and raft would keep it
 	// for ever.
 	maxTermAhead = 1 << 20
-	// maxSnapshot bounds what a peer may announce, in bytes, unless the own
+	// maxSnapshotPerState allows snapshots above Limits.SnapshotBytes if the own
 	// state is of that order.
-	maxSnapshot         = 1 << 30
 	maxSnapshotPerState = 4
 	// drainRate is how fast, in bytes a second, a snapshot arrives at least that
 	// nobody needs.
@@ -244,7 +243,7 @@ func (t *transport) checkEntries(entries []*raft.Log) error {
 }
 
 func (t *transport) checkSize(r *raft.InstallSnapshotRequest) error {
-	most := int64(maxSnapshot)
+	most := t.network.cfg.Limits.SnapshotBytes
 	if t.network.cfg.StateSize != nil {
 		most = max(most, maxSnapshotPerState*t.network.cfg.StateSize())
 	}

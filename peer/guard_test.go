@@ -139,7 +139,7 @@ func TestSnapshotThatStops(t *testing.T) {
 
 func TestSnapshotSize(t *testing.T) {
 	for name, c := range map[string]struct{ state, most int64 }{
-		"small state": {1 << 20, peer.MaxSnapshot},
+		"small state": {1 << 20, peer.DefaultLimits().SnapshotBytes},
 		"large state": {1 << 30, 4 << 30},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -19,7 +19,7 @@ func from(node string) func(*peerpb.Hello) {
 func TestConnectionsPerNode(t *testing.T) {
 	n := newAddresses().open(t, "a-00000001", &handler{})
 	var last net.Conn
-	for i := range peer.MaxConnsPerNode {
+	for i := range peer.DefaultLimits().ConnectionsPerPeer {
 		var w *peerpb.Welcome
 		w, last = greetOn(t, n, func(h *peerpb.Hello) { h.Kind = []peerpb.Kind{peerpb.Kind_KIND_CALLS, peerpb.Kind_KIND_RAFT}[i%2] })
 		if w.GetRefusal() != peerpb.Refusal_REFUSAL_NONE {
@@ -58,7 +58,7 @@ func TestConnectionsInAll(t *testing.T) {
 		for i := range count {
 			w := greet(t, n, func(h *peerpb.Hello) {
 				change(h)
-				h.From = fmt.Sprintf("%s%d-00000002", h.From, i/peer.MaxConnsPerNode)
+				h.From = fmt.Sprintf("%s%d-00000002", h.From, i/peer.DefaultLimits().ConnectionsPerPeer)
 			})
 			if w.GetRefusal() != peerpb.Refusal_REFUSAL_NONE {
 				t.Fatalf("connection %d: %v", i, w)
@@ -66,11 +66,11 @@ func TestConnectionsInAll(t *testing.T) {
 		}
 	}
 	fresh := func(h *peerpb.Hello) { h.From, h.ClusterId = "fresh", "" }
-	fill(peer.MaxConnsOfFresh, fresh)
+	fill(peer.DefaultLimits().Connections/2, fresh)
 	if w := greet(t, n, fresh); w.GetRefusal() != peerpb.Refusal_REFUSAL_BUSY {
 		t.Fatalf("one fresh above the limit: %v", w)
 	}
-	fill(peer.MaxConns-peer.MaxConnsOfFresh, from("ours"))
+	fill(peer.DefaultLimits().Connections/2, from("ours"))
 	if w := greet(t, n, from("z-00000009")); w.GetRefusal() != peerpb.Refusal_REFUSAL_BUSY {
 		t.Fatalf("one above the limit: %v", w)
 	}
@@ -83,11 +83,11 @@ func TestConnectionsInAll(t *testing.T) {
 // has had its time.
 func TestHandshakesUnderWay(t *testing.T) {
 	n := newAddresses().open(t, "a-00000001", &handler{})
-	for range peer.MaxHandshakes {
+	for range peer.DefaultLimits().Handshakes {
 		dialRaw(t, n.Addr())
 	}
 	eventually(t, func() error {
-		if under := n.HandshakesUnderWay(); under < peer.MaxHandshakes {
+		if under := n.HandshakesUnderWay(); under < peer.DefaultLimits().Handshakes {
 			return fmt.Errorf("%d handshakes are under way", under)
 		}
 		return nil

@@ -18,11 +18,12 @@ import (
 )
 
 const (
-	maxHandshakes = 16 // under way
-	maxArrivals   = 64 // those included, which wait for theirs: all peers may dial at once
-	closeWithin   = 5 * time.Second
-	acceptPause   = 50 * time.Millisecond // after a failed accept: no more files
-	userTimeout   = 3 * time.Second       // what was sent is acknowledged by then
+	closeWithin = 5 * time.Second
+	acceptPause = 50 * time.Millisecond // after a failed accept: no more files
+	userTimeout = 3 * time.Second       // what was sent is acknowledged by then
+	// arrivalsPerHandshake is how many connections, for each handshake that may
+	// be under way, may have come in and wait for theirs: all peers may dial at once.
+	arrivalsPerHandshake = 4
 )
 
 // timings are times that tests shorten.
@@ -35,10 +36,10 @@ type timings struct {
 	call      time.Duration // longest call
 }
 
-func defaultTimings() timings {
+func defaultTimings(l Limits) timings {
 	return timings{
 		connect:   time.Second,
-		handshake: 5 * time.Second,
+		handshake: l.Handshake,
 		redial:    100 * time.Millisecond,
 		grace:     5 * time.Second,
 		sweep:     time.Second,
@@ -73,18 +74,19 @@ type Network struct {
 
 // New returns a Network that has not touched anything yet.
 func New(cfg Config) *Network {
+	cfg.Limits = cfg.Limits.withDefaults()
 	ctx, cancel := context.WithCancel(context.Background())
 	run := make([]byte, runIDLength)
 	_, _ = rand.Read(run) // never fails
 	return &Network{
 		cfg:        cfg,
 		run:        string(run),
-		timings:    defaultTimings(),
+		timings:    defaultTimings(cfg.Limits),
 		conns:      newConns(cfg, string(run)),
 		ctx:        ctx,
 		cancel:     cancel,
-		arrivals:   make(chan struct{}, maxArrivals),
-		handshakes: make(chan struct{}, maxHandshakes),
+		arrivals:   make(chan struct{}, arrivalsPerHandshake*cfg.Limits.Handshakes),
+		handshakes: make(chan struct{}, cfg.Limits.Handshakes),
 		callers:    map[registry.NodeID]*caller{},
 		duplicates: map[registry.NodeID]bool{},
 	}
@@ -275,7 +277,7 @@ func (n *Network) welcome(c net.Conn) {
 }
 
 // shakeInTurn does the handshake of a connection that came in once fewer than
-// maxHandshakes are under way.
+// Limits.Handshakes are under way.
 func (n *Network) shakeInTurn(c net.Conn) (*conn, error) {
 	turn := time.NewTimer(n.timings.handshake)
 	defer turn.Stop()
