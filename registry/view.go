@@ -33,8 +33,9 @@ type Registration struct {
 
 // Counts are the sizes of the registry.
 type Counts struct {
-	Topics    int `json:"topics"`
-	Channels  int `json:"channels"`
-	Producers int `json:"producers"`
-	Sessions  int `json:"sessions"`
+	Topics        int `json:"topics"`
+	Channels      int `json:"channels"`
+	Producers     int `json:"producers"`
+	Sessions      int `json:"sessions"`
+	Registrations int `json:"registrations"` // of producers, for topics and for channels
 }

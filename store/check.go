@@ -40,7 +40,6 @@ func (v *View) Check() error {
 type checker struct {
 	*View
 	seen          registry.Counts
-	registrations int
 	setTombstones int
 	errs          []error
 }
@@ -107,7 +106,7 @@ func (c *checker) exists(key, by []byte) {
 }
 
 func (c *checker) registration(name Name, p registry.ProducerID, row []byte) {
-	c.registrations++
+	c.seen.Registrations++
 	key := registrationKey(name.Topic, name.Channel, p)
 	c.exists(topicKey(name.Topic), key)
 	if !bytes.Equal(c.get(byProducerTable, offerKey(p, name.Topic, name.Channel)), row) {
@@ -146,8 +145,8 @@ func (c *checker) mirror() {
 	for range c.rows(byProducerTable, nil) {
 		offers++
 	}
-	if offers != c.registrations {
-		c.report("byproducer has %d rows for %d registrations", offers, c.registrations)
+	if offers != c.seen.Registrations {
+		c.report("byproducer has %d rows for %d registrations", offers, c.seen.Registrations)
 	}
 }
 

@@ -95,12 +95,16 @@ func (c *Change) release(peer uint32, sessions []session, p registry.ProducerID,
 // putHolding writes a registration and its mirror.
 func (c *Change) putHolding(key []byte, name Name, p registry.ProducerID, old []byte, h holding) {
 	row := h.encode()
+	if old == nil {
+		c.meta.registrations++
+	}
 	c.put(topicsTable, key, old, row)
 	c.put(byProducerTable, offerKey(p, name.Topic, name.Channel), old, row)
 }
 
 // removeHolding removes a registration with its mirror and tombstone.
 func (c *Change) removeHolding(key []byte, name Name, p registry.ProducerID, old []byte, h holding) {
+	c.meta.registrations--
 	c.remove(topicsTable, key, old)
 	c.remove(byProducerTable, offerKey(p, name.Topic, name.Channel), old)
 	if h.setAt != 0 {

@@ -11,8 +11,8 @@ const (
 	formatRow  = "format"
 	stateRow   = "state"
 
-	stateFormat = 1
-	metaSize    = 8 * 8
+	stateFormat = 2
+	metaSize    = 9 * 8
 )
 
 // meta is what the state knows of itself, each 8 bytes, big endian, in this order.
@@ -24,12 +24,14 @@ type meta struct {
 	channels      uint64
 	producers     uint64
 	sessions      uint64
+	registrations uint64
 }
 
-func (m *meta) fields() [8]*uint64 {
-	return [8]*uint64{
+func (m *meta) fields() [9]*uint64 {
+	return [9]*uint64{
 		&m.index, &m.term, &m.configuration, &m.hash,
 		&m.topics, &m.channels, &m.producers, &m.sessions,
+		&m.registrations,
 	}
 }
 

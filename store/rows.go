@@ -17,7 +17,7 @@ import (
 //	producer   v count, count x session, 6 x text, 2 x v (info, see appendInfo)
 //	session    v peer, v epoch, v seq, one byte: 1 if suspended
 //	origin     v epoch, v number, v index, one byte per result
-//	meta       8 x 8 bytes, see meta
+//	meta       9 x 8 bytes, see meta
 
 // noFlags is the row of a topic or channel: they have no properties yet.
 const noFlags = "\x00"

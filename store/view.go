@@ -75,10 +75,11 @@ func (v *View) Size() int64 { return v.tx.Size() }
 // Counts returns the sizes of the registry, in constant time.
 func (v *View) Counts() registry.Counts {
 	return registry.Counts{
-		Topics:    int(v.meta.topics),
-		Channels:  int(v.meta.channels),
-		Producers: int(v.meta.producers),
-		Sessions:  int(v.meta.sessions),
+		Topics:        int(v.meta.topics),
+		Channels:      int(v.meta.channels),
+		Producers:     int(v.meta.producers),
+		Sessions:      int(v.meta.sessions),
+		Registrations: int(v.meta.registrations),
 	}
 }
 

@@ -89,7 +89,7 @@ func TestView(t *testing.T) {
 			{"Held by another", v.Held(nodeB, id("p1")), []store.Name{{Topic: "t", Channel: "c"}, {Topic: "t"}}},
 			{"Held by a stranger", v.Held("x-00000009", id("p1")), []store.Name{}},
 			{"Tombstones", v.Tombstones(), []store.TopicTombstone{{Topic: "s", Producer: id("p1"), SetAt: 10}}},
-			{"Counts", v.Counts(), registry.Counts{Topics: 3, Channels: 2, Producers: 3, Sessions: 4}},
+			{"Counts", v.Counts(), registry.Counts{Topics: 3, Channels: 2, Producers: 3, Sessions: 4, Registrations: 6}},
 			{"first registration", v.Registrations()[0], registry.Registration{
 				Topic: "s", Producer: info("p1"), Holders: []registry.NodeID{nodeA}, Tombstoned: true, TombstoneSetAt: 10,
 			}},
