@@ -12,6 +12,9 @@ var (
 	ErrNotReady = errors.New("not ready")
 	// ErrOverloaded: too many changes wait for raft; this one was not taken.
 	ErrOverloaded = errors.New("too many changes are waiting")
+	// ErrDiskLow: this peer's disk is nearly full, so it proposes nothing that adds
+	// to the state; this change was not taken.
+	ErrDiskLow = errors.New("too little free disk space")
 	// ErrStopped: this peer is stopping.
 	ErrStopped = errors.New("peer is stopping")
 )

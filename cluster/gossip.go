@@ -26,7 +26,6 @@ const (
 	// joinEvery is the same while this peer sees nobody.
 	joinEvery    = 500 * time.Millisecond
 	gossipLeave  = time.Second
-	maxMembers   = 64
 	gossipPort   = "4163"
 	gossipFormat = 1
 )
@@ -51,6 +50,7 @@ type member struct {
 // only touch what mu guards and never call memberlist.
 type gossip struct {
 	log  *slog.Logger
+	most int           // members
 	self func() member // what this peer tells now
 	list *memberlist.Memberlist
 	addr string // that this peer is known by; memberlist's own copy is not safe to read
@@ -66,13 +66,14 @@ type gossipConfig struct {
 	Address   string // listen
 	Advertise string // "" = the listener's
 	Self      func() member
+	Members   int // most that are taken notice of
 	Logger    *slog.Logger
 }
 
 // openGossip listens; it does not dial anybody yet.
 func openGossip(cfg gossipConfig) (*gossip, error) {
 	g := &gossip{
-		log: cfg.Logger, self: cfg.Self, changed: make(chan struct{}, 1),
+		log: cfg.Logger, most: cfg.Members, self: cfg.Self, changed: make(chan struct{}, 1),
 		members: map[string]member{}, refused: map[string]bool{},
 	}
 	mc := memberlist.DefaultLANConfig()
@@ -233,10 +234,10 @@ func (g *gossip) NotifyAlive(node *memberlist.Node) error {
 	_, err := g.parse(node)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if err == nil && len(g.members) >= maxMembers && g.members[node.Name].ID == "" {
-		err = fmt.Errorf("more than %d members", maxMembers)
+	if err == nil && len(g.members) >= g.most && g.members[node.Name].ID == "" {
+		err = fmt.Errorf("more than %d members", g.most)
 	}
-	if err != nil && !g.refused[node.Name] && len(g.refused) < maxMembers {
+	if err != nil && !g.refused[node.Name] && len(g.refused) < g.most {
 		g.refused[node.Name] = true
 		g.log.Warn("gossip member refused", "member", fmt.Sprintf("%.128q", node.Name), "address", node.Address(), "err", err)
 	}

@@ -155,6 +155,9 @@ func (s *simStart) followLocked() {
 	}
 }
 
+// DiskLow is never true: what is left out of the log is not modelled.
+func (s *simStart) DiskLow() bool { return false }
+
 // HasLeader believes for a while in a leader that is lost.
 func (s *simStart) HasLeader() bool {
 	s.w.mu.Lock()

@@ -45,6 +45,9 @@ type Config struct {
 	OnFatal func(error)
 	// Metrics are where this Node counts; nil means nowhere.
 	Metrics *Metrics
+	// DiskLow, if set, reports whether Submit must refuse what adds to the state.
+	DiskLow func() bool
+	Limits  Limits // those that are 0 take DefaultLimits' value
 	// RaftTimeScale stretches raft's time-outs; 0 means 1. Tests on slow
 	// machines raise it.
 	RaftTimeScale int
@@ -116,8 +119,9 @@ func New(cfg Config) *Node {
 	if cfg.Metrics == nil {
 		cfg.Metrics = NewMetrics(prometheus.NewRegistry())
 	}
+	cfg.Limits = cfg.Limits.withDefaults()
 	n := &Node{
-		cfg: cfg, log: cfg.Logger, leader: newLeaderWatch(), queue: newQueue(),
+		cfg: cfg, log: cfg.Logger, leader: newLeaderWatch(), queue: newQueue(cfg.Limits),
 		notify: make(chan bool, 16), opened: make(chan struct{}), metrics: cfg.Metrics,
 	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
@@ -220,6 +224,7 @@ func (n *Node) openNetwork() error {
 		Resolve: n.resolve, Term: n.term, Handler: handler{n}, Logger: n.log.With("component", "peer"), RaftLogger: n.raftLogger(),
 		Refuse: n.isRemoved, Leader: n.leaderID, Applied: n.appliedIndex, StateSize: n.stateSize,
 		CheckEntry: store.CheckSeal, Epochs: n.addresses.epochs(), SawEpoch: n.addresses.sawEpoch,
+		Limits: n.cfg.Limits.Peer,
 	})
 	if err := n.net.Open(); err != nil {
 		return fmt.Errorf("peer address %s: %w", n.cfg.PeerAddress, err)
@@ -227,7 +232,7 @@ func (n *Node) openNetwork() error {
 	var err error
 	n.gossip, err = openGossip(gossipConfig{
 		Address: n.cfg.GossipAddress, Advertise: n.cfg.GossipAdvertise,
-		Self: n.self, Logger: n.log.With("component", "gossip"),
+		Self: n.self, Members: n.cfg.Limits.Members, Logger: n.log.With("component", "gossip"),
 	})
 	return err
 }
@@ -410,6 +415,9 @@ func (n *Node) Leader() string {
 	leader, _ := n.leader.current()
 	return leader.Name()
 }
+
+// Refused returns how many connections to the peer port were refused.
+func (n *Node) Refused() uint64 { return n.net.Refused() }
 
 // HasLeader reports whether this peer knows a leader now.
 func (n *Node) HasLeader() bool { return n.Leader() != "" }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/lookupd/lookupd/fsm"
@@ -22,9 +23,25 @@ const (
 
 // Submit appends commands to what this peer will propose; the order of calls is
 // the order in the log. It waits for room until ctx ends (ErrOverloaded); after
-// that ctx has no influence. Any goroutine may call it.
+// that ctx has no influence. While the disk is low it takes no commands that add
+// to the state (ErrDiskLow), but those that end or delete. Any goroutine may call it.
 func (n *Node) Submit(ctx context.Context, commands ...registry.Command) (*Proposal, error) {
+	if n.DiskLow() && slices.ContainsFunc(commands, adds) {
+		return nil, ErrDiskLow
+	}
 	return n.queue.add(ctx, commands)
+}
+
+// DiskLow reports whether Submit refuses what adds to the state.
+func (n *Node) DiskLow() bool { return n.cfg.DiskLow != nil && n.cfg.DiskLow() }
+
+// adds reports whether a command makes the state larger.
+func adds(c registry.Command) bool {
+	switch c.(type) {
+	case registry.OpenSession, registry.Register, registry.CreateTopic, registry.CreateChannel, registry.Tombstone:
+		return true
+	}
+	return false
 }
 
 // Propose is Submit and the wait for the result. If ctx ends first, it takes

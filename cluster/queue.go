@@ -12,10 +12,8 @@ import (
 	"github.com/lookupd/lookupd/registry"
 )
 
-// Limits of what one peer has waiting for raft.
 const (
-	maxWaitingCommands = 4096
-	maxBatchBytes      = 256 << 10
+	maxBatchBytes = 256 << 10
 	// MaxProposalCommands is the most commands of one proposal.
 	MaxProposalCommands = 256
 )
@@ -47,18 +45,22 @@ func (p *Proposal) Result() ([]registry.Result, uint64, error) { return p.result
 func (p *Proposal) Withdraw() bool { return p.queue.remove(p) }
 
 // queue holds the proposals that are not in a batch yet, in order. Its
-// semaphore also counts those that are, so that it bounds all that waits.
+// semaphores also count those that are, so that they bound all that waits.
 type queue struct {
-	room *semaphore.Weighted
-	wake chan struct{} // one slot; set when waiting becomes non-empty
+	room  *semaphore.Weighted // commands
+	bytes *semaphore.Weighted
+	wake  chan struct{} // one slot; set when waiting becomes non-empty
 
 	mu      sync.Mutex
 	closed  bool
 	waiting []*Proposal
 }
 
-func newQueue() *queue {
-	return &queue{room: semaphore.NewWeighted(maxWaitingCommands), wake: make(chan struct{}, 1)}
+func newQueue(l Limits) *queue {
+	return &queue{
+		room: semaphore.NewWeighted(int64(l.PendingCommands)), bytes: semaphore.NewWeighted(l.PendingBytes),
+		wake: make(chan struct{}, 1),
+	}
 }
 
 // add appends a proposal, waiting for room until ctx ends.
@@ -71,17 +73,21 @@ func (q *queue) add(ctx context.Context, commands []registry.Command) (*Proposal
 			return nil, err // alone, not with the batch that others share
 		}
 	}
-	if err := q.room.Acquire(ctx, int64(len(commands))); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrOverloaded, err)
-	}
 	p := &Proposal{commands: commands, queue: q, done: make(chan struct{})}
 	for _, c := range commands {
 		p.size += commandSize(c)
 	}
+	if err := q.room.Acquire(ctx, int64(len(commands))); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrOverloaded, err)
+	}
+	if err := q.bytes.Acquire(ctx, int64(p.size)); err != nil {
+		q.room.Release(int64(len(commands)))
+		return nil, fmt.Errorf("%w: %w", ErrOverloaded, err)
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed {
-		q.room.Release(int64(len(commands)))
+		q.release(p)
 		return nil, ErrStopped
 	}
 	q.waiting = append(q.waiting, p)
@@ -155,7 +161,7 @@ func (q *queue) remove(p *Proposal) bool {
 	for i, w := range q.waiting {
 		if w == p {
 			q.waiting = append(q.waiting[:i:i], q.waiting[i+1:]...)
-			q.room.Release(int64(len(p.commands)))
+			q.release(p)
 			return true
 		}
 	}
@@ -179,8 +185,14 @@ func (q *queue) finish(ps []*Proposal, set func(p *Proposal, first int)) {
 		set(p, first)
 		first += len(p.commands)
 		close(p.done)
-		q.room.Release(int64(len(p.commands)))
+		q.release(p)
 	}
+}
+
+// release lets others have the room of p.
+func (q *queue) release(p *Proposal) {
+	q.room.Release(int64(len(p.commands)))
+	q.bytes.Release(int64(p.size))
 }
 
 // commandSize estimates a command's encoded bytes, generously.

@@ -1,7 +1,10 @@
 package cluster
 
 import (
+	"context"
+	"errors"
 	"testing"
+	"time"
 
 	"github.com/lookupd/lookupd/registry"
 )
@@ -28,6 +31,64 @@ func TestDeletionHasAnEntryOfItsOwn(t *testing.T) {
 		got := batchLength(len(c.waiting), func(i int) ([]registry.Command, int) { return c.waiting[i], c.size })
 		if got != c.want {
 			t.Errorf("%s: %d", name, got)
+		}
+	}
+}
+
+func TestQueueHasRoom(t *testing.T) {
+	add := func(q *queue) (*Proposal, error) {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		defer cancel()
+		return q.add(ctx, []registry.Command{registry.CreateTopic{Topic: "t"}})
+	}
+	for name, l := range map[string]Limits{
+		"for commands": {PendingCommands: 2, PendingBytes: 1 << 20},
+		"for bytes":    {PendingCommands: 4096, PendingBytes: 2 * int64(commandSize(registry.CreateTopic{}))},
+	} {
+		t.Run(name, func(t *testing.T) {
+			q := newQueue(l)
+			var last *Proposal
+			for range 2 {
+				p, err := add(q)
+				if err != nil {
+					t.Fatal(err)
+				}
+				last = p
+			}
+			for range 3 { // a refusal takes no room
+				if _, err := add(q); !errors.Is(err, ErrOverloaded) {
+					t.Errorf("one too many: %v", err)
+				}
+			}
+			if !last.Withdraw() {
+				t.Fatal("not withdrawn")
+			}
+			if _, err := add(q); err != nil {
+				t.Errorf("after a withdrawal: %v", err)
+			}
+			q.finish(q.take(), func(*Proposal, int) {})
+			for range 2 {
+				if _, err := add(q); err != nil {
+					t.Errorf("after two results: %v", err)
+				}
+			}
+		})
+	}
+}
+
+func TestDiskLowRefusesWhatAdds(t *testing.T) {
+	low := false
+	n := &Node{cfg: Config{DiskLow: func() bool { return low }}, queue: newQueue(DefaultLimits())}
+	for _, low = range []bool{false, true} {
+		for _, c := range []registry.Command{
+			registry.OpenSession{}, registry.Register{}, registry.CreateTopic{Topic: "t"}, registry.CreateChannel{}, registry.Tombstone{},
+		} {
+			if _, err := n.Submit(t.Context(), registry.DeleteTopic{Topic: "t"}, c); errors.Is(err, ErrDiskLow) != low {
+				t.Errorf("%T, low %t: %v", c, low, err)
+			}
+		}
+		if _, err := n.Submit(t.Context(), registry.DeleteTopic{Topic: "t"}); err != nil {
+			t.Errorf("deletion, low %t: %v", low, err)
 		}
 	}
 }
