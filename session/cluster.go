@@ -9,7 +9,7 @@ import (
 )
 
 // Cluster is what sessions need of this peer's node. All methods may be called
-// by any goroutine; HasLeader and View must not block on the network.
+// by any goroutine; HasLeader, DiskLow and View must not block on the network.
 type Cluster interface {
 	// Submit appends at most cluster.MaxProposalCommands commands to what this
 	// peer proposes; the order of calls is the order in the log. It waits for
@@ -20,6 +20,9 @@ type Cluster interface {
 	// change that was answered, on any peer, before the call.
 	ReadBarrier(ctx context.Context) (index uint64, err error)
 	HasLeader() bool
+	// DiskLow reports whether Submit refuses what adds to the state, with
+	// cluster.ErrDiskLow.
+	DiskLow() bool
 	// View shows this peer's own state, which may lag behind the log.
 	View(fn func(View) error) error
 }

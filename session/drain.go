@@ -11,7 +11,8 @@ import (
 )
 
 const (
-	// retryAfter is the pause after an error that should not happen.
+	// retryAfter is the pause after an error that should not happen, and while the
+	// disk is low.
 	retryAfter = time.Second
 	// refusedAfter is the pause for each refusal in a row but the first, up to
 	// retryAfter. A session that is opened again is not refused, so this is for
@@ -65,6 +66,9 @@ func (s *Session) drain() {
 		case errors.Is(err, errWithdrawn):
 		case errors.Is(err, cluster.ErrStopped) || ctx.Err() != nil:
 			return
+		case errors.Is(err, cluster.ErrDiskLow): // whoever measures it has said so
+			s.putBack(f)
+			pause = retryAfter
 		case err != nil:
 			s.m.log.Error("cannot propose a session's changes", "producer", text(s.producer), "err", err)
 			s.putBack(f)

@@ -86,6 +86,7 @@ type fake struct {
 	t       *testing.T
 	mu      sync.Mutex
 	leader  bool  // there is one
+	diskLow bool  // Submit refuses what adds
 	quorum  bool  // what is submitted is committed
 	sent    bool  // what waits has been sent, so that it cannot be withdrawn
 	lagging bool  // the own state stands still until a read barrier
@@ -152,6 +153,9 @@ func (f *fake) Submit(ctx context.Context, commands ...registry.Command) (sessio
 	f.submits++
 	if f.refuse != nil {
 		return nil, f.refuse
+	}
+	if _, closes := commands[0].(registry.CloseSession); f.diskLow && !closes {
+		return nil, cluster.ErrDiskLow
 	}
 	if len(commands) == 0 || len(commands) > cluster.MaxProposalCommands {
 		return nil, errors.New("bad number of commands")
@@ -267,6 +271,18 @@ func (f *fake) HasLeader() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.leader
+}
+
+func (f *fake) setDiskLow(low bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.diskLow = low
+}
+
+func (f *fake) DiskLow() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.diskLow
 }
 
 func (f *fake) View(fn func(session.View) error) error {

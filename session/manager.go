@@ -16,6 +16,7 @@ type Limits struct {
 	Registrations int // topics and channels that one session declares
 	Topics        int // in the whole registry
 	Channels      int // of one topic
+	InAll         int // registrations in the whole registry, and channels
 }
 
 // Config is what a Manager needs. Durations and Limits that are 0 take the values
@@ -37,7 +38,7 @@ func DefaultConfig() Config {
 	return Config{
 		AnswerWithin:    800 * time.Millisecond,
 		InactiveTimeout: 300 * time.Second,
-		Limits:          Limits{Registrations: 50_000, Topics: 100_000, Channels: 10_000},
+		Limits:          Limits{Registrations: 50_000, Topics: 100_000, Channels: 10_000, InAll: 2_000_000},
 		Logger:          slog.New(slog.DiscardHandler),
 	}
 }
@@ -49,6 +50,7 @@ func (c Config) withDefaults() Config {
 	c.Limits.Registrations = cmp.Or(c.Limits.Registrations, d.Limits.Registrations)
 	c.Limits.Topics = cmp.Or(c.Limits.Topics, d.Limits.Topics)
 	c.Limits.Channels = cmp.Or(c.Limits.Channels, d.Limits.Channels)
+	c.Limits.InAll = cmp.Or(c.Limits.InAll, d.Limits.InAll)
 	c.Logger = cmp.Or(c.Logger, d.Logger)
 	return c
 }
@@ -143,7 +145,9 @@ func (m *Manager) Open(info registry.ProducerInfo, end func(reason string)) (*Se
 	s.mu.Lock()
 	s.drainLocked()
 	s.mu.Unlock()
-	_ = s.wait(ctx, "") // it is opened sooner or later
+	if !m.cfg.Cluster.DiskLow() {
+		_ = s.wait(ctx, "") // it is opened sooner or later
+	}
 	return s, nil
 }
 
@@ -268,17 +272,20 @@ func (m *Manager) look(p registry.ProducerID, topic, channel string) (held, room
 
 // room reads a topic only when the registry is so large that it may matter.
 func (m *Manager) room(v View, topic, channel string) bool {
-	counts := v.Counts()
-	if counts.Topics >= m.cfg.Limits.Topics {
+	counts, limits := v.Counts(), m.cfg.Limits
+	if counts.Registrations >= limits.InAll {
+		return false
+	}
+	if counts.Topics >= limits.Topics {
 		if _, exists := v.Topic(topic); !exists {
 			return false
 		}
 	}
-	if channel == "" || counts.Channels < m.cfg.Limits.Channels {
+	if channel == "" || counts.Channels < min(limits.Channels, limits.InAll) {
 		return true
 	}
 	channels := v.Channels(topic)
-	return len(channels) < m.cfg.Limits.Channels || slices.Contains(channels, channel)
+	return len(channels) < limits.Channels && counts.Channels < limits.InAll || slices.Contains(channels, channel)
 }
 
 // confirm says whether this peer holds the name for the producer at an index,

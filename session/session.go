@@ -39,7 +39,7 @@ type Session struct {
 func (s *Session) Producer() registry.ProducerID { return s.producer }
 
 // Register declares a topic, and a channel of it unless that is "". It returns
-// nil once that is committed, else ErrUnavailable or ErrLimit.
+// nil once that is committed, else ErrUnavailable, ErrDiskLow or ErrLimit.
 func (s *Session) Register(topic, channel string) error {
 	ctx, cancel := context.WithTimeout(s.m.ctx, s.m.cfg.AnswerWithin)
 	defer cancel()
@@ -165,6 +165,9 @@ func (s *Session) propose(ctx context.Context, topic, channel string, register b
 	s.waiting = topic
 	s.drainLocked()
 	s.mu.Unlock()
+	if register && s.m.cfg.Cluster.DiskLow() {
+		return ErrDiskLow
+	}
 	return s.wait(ctx, topic)
 }
 

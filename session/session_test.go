@@ -252,6 +252,43 @@ func TestLimits(t *testing.T) {
 	})
 }
 
+func TestLimitsInAll(t *testing.T) {
+	run(t, func(t *testing.T, f *fake) {
+		m := newManager(t, f, session.Limits{InAll: 4})
+		s, other := openSession(t, m, "h"), openSession(t, m, "i")
+		check(t, "two registrations", func() error { return s.Register("t", "c") }, nil, 0)
+		check(t, "two more", func() error { return other.Register("t", "c") }, nil, 0)
+		check(t, "fifth", func() error { return other.Register("u", "") }, session.ErrLimit, 0)
+		check(t, "one that is there", func() error { return other.Register("t", "c") }, nil, 0)
+		for i := range 3 { // channels stay, so they are bounded too
+			check(t, "withdraw", func() error { return other.Unregister("t", "") }, nil, 0)
+			check(t, "another channel", func() error { return other.Register("t", fmt.Sprint("d", i)) }, nil, 0)
+		}
+		check(t, "withdraw", func() error { return other.Unregister("t", "") }, nil, 0)
+		check(t, "fifth channel", func() error { return other.Register("t", "e") }, session.ErrLimit, 0)
+		check(t, "old channel", func() error { return other.Register("t", "d1") }, nil, 0)
+	})
+}
+
+func TestDiskLow(t *testing.T) {
+	run(t, func(t *testing.T, f *fake) {
+		m := newManager(t, f, session.Limits{})
+		s, ends := openSession(t, m, "h"), openSession(t, m, "i")
+		check(t, "enough", func() error { return ends.Register("t", "") }, nil, 0)
+		f.setDiskLow(true)
+		check(t, "low", func() error { return s.Register("t", "c") }, session.ErrDiskLow, 0)
+		late := openSession(t, m, "late")
+		ends.Close()
+		synctest.Wait()
+		wantHeld(t, f, ends.Producer())
+		wantHeld(t, f, s.Producer())
+		f.setDiskLow(false)
+		time.Sleep(2 * time.Second) // the fake clock's; what was refused is tried again by then
+		wantHeld(t, f, s.Producer(), name{"t", ""}, name{"t", "c"})
+		check(t, "the session that began meanwhile", func() error { return late.Register("t", "") }, nil, 0)
+	})
+}
+
 func TestOutboxIsBoundedWithoutALeader(t *testing.T) {
 	run(t, func(t *testing.T, f *fake) {
 		m := newManager(t, f, session.Limits{Registrations: 10})
