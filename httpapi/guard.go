@@ -155,11 +155,10 @@ func (w *statusWriter) code() int {
 	return w.status
 }
 
-// linesPerSecond bounds the log lines on bad clients.
-const linesPerSecond = 10
-
 // throttle lets through so many log lines a second and counts the others.
 type throttle struct {
+	perSecond int
+
 	mu      sync.Mutex
 	second  time.Time // when the current one began
 	lines   int
@@ -172,7 +171,7 @@ func (t *throttle) warn(logger *slog.Logger, now time.Time, message string, args
 		t.second, t.lines = now, 0
 	}
 	t.lines++
-	if t.lines > linesPerSecond {
+	if t.lines > t.perSecond {
 		t.dropped++
 		t.mu.Unlock()
 		return

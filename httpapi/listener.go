@@ -7,26 +7,22 @@ import (
 	"time"
 )
 
-// listenConfig finds dead clients within 30 s.
-var listenConfig = net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{
-	Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3,
-}}
-
 // limitedListener closes connections above its limits as they come.
 type limitedListener struct {
 	net.Listener
-	limits   Limits
-	counters *Metrics
-	refused  func(net.Addr)
+	limits     Limits
+	overloaded func() bool
+	refused    func(remote net.Addr, reason string)
+	opened     func(connections int)
 
 	mu         sync.Mutex
 	open       int
 	perAddress map[netip.Addr]int
 }
 
-func newLimitedListener(inner net.Listener, limits Limits, counters *Metrics, refused func(net.Addr)) *limitedListener {
+func newLimitedListener(inner net.Listener, limits Limits, overloaded func() bool, refused func(net.Addr, string), opened func(int)) *limitedListener {
 	return &limitedListener{
-		Listener: inner, limits: limits, counters: counters, refused: refused,
+		Listener: inner, limits: limits, overloaded: overloaded, refused: refused, opened: opened,
 		perAddress: make(map[netip.Addr]int),
 	}
 }
@@ -39,26 +35,30 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		addr, _ := remoteIP(c.RemoteAddr().String())
-		if l.admit(addr) {
+		reason := l.admit(addr)
+		if reason == "" {
 			release := sync.OnceFunc(func() { l.release(addr) })
 			return &limitedConn{Conn: c, writeTimeout: l.limits.WriteTimeout, release: release}, nil
 		}
-		l.counters.refusedOne("connections")
-		l.refused(c.RemoteAddr())
+		l.refused(c.RemoteAddr(), reason)
 		_ = c.Close() // nobody is told: the client sees the end of the connection
 	}
 }
 
-func (l *limitedListener) admit(addr netip.Addr) bool {
+// admit returns why there is no room for one more, or "".
+func (l *limitedListener) admit(addr netip.Addr) (reason string) {
+	if l.overloaded != nil && l.overloaded() {
+		return "memory"
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.open >= l.limits.Connections || l.perAddress[addr] >= l.limits.ConnectionsPerAddress {
-		return false
+		return "connections"
 	}
 	l.open++
 	l.perAddress[addr]++
-	l.counters.connectionsOpen(l.open)
-	return true
+	l.opened(l.open)
+	return ""
 }
 
 func (l *limitedListener) release(addr netip.Addr) {
@@ -68,7 +68,7 @@ func (l *limitedListener) release(addr netip.Addr) {
 	if l.perAddress[addr]--; l.perAddress[addr] == 0 {
 		delete(l.perAddress, addr)
 	}
-	l.counters.connectionsOpen(l.open)
+	l.opened(l.open)
 }
 
 // limitedConn gives each write its own deadline: http.Server has only one for

@@ -45,6 +45,7 @@ var (
 	errNoQuorum           = apiError{http.StatusServiceUnavailable, "NO_QUORUM"}
 	errNotReady           = apiError{http.StatusServiceUnavailable, "NOT_READY"}
 	errOverloaded         = apiError{http.StatusServiceUnavailable, "OVERLOADED"}
+	errDiskLow            = apiError{http.StatusServiceUnavailable, "DISK_LOW"}
 	errStopping           = apiError{http.StatusServiceUnavailable, "STOPPING"}
 )
 
@@ -62,6 +63,7 @@ func answerTo(err error) (answer apiError, known bool) {
 		{cluster.ErrNotReady, errNotReady},
 		{cluster.ErrStopped, errStopping},
 		{cluster.ErrOverloaded, errOverloaded},
+		{cluster.ErrDiskLow, errDiskLow},
 		{cluster.ErrNoQuorum, errNoQuorum},
 		{context.DeadlineExceeded, errNoQuorum},
 		{context.Canceled, errNoQuorum}, // the client is gone, nobody reads it
@@ -78,6 +80,10 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	answer, known := answerTo(err)
 	if !known {
 		s.cfg.Logger.Error("HTTP request failed", "uri", clip(r.RequestURI), "err", err)
+	}
+	if answer == errDiskLow {
+		s.cfg.Counters.refusedOne("disk")
+		s.bad.warn(s.cfg.Logger, s.cfg.Now(), "HTTP change refused: too little free disk space", "uri", clip(r.RequestURI), "remote", r.RemoteAddr)
 	}
 	if answer.status == http.StatusServiceUnavailable {
 		s.unavailable(w)

@@ -42,7 +42,7 @@ type node interface {
 	View(fn func(*store.View) error) error
 	// Propose returns when the commands are committed and applied by the
 	// leader. After an error they are done once or not at all. Errors:
-	// cluster.ErrNoQuorum, cluster.ErrOverloaded, cluster.ErrStopped.
+	// cluster.ErrNoQuorum, cluster.ErrOverloaded, cluster.ErrDiskLow, cluster.ErrStopped.
 	Propose(ctx context.Context, cmds ...registry.Command) ([]registry.Result, uint64, error)
 	// WaitApplied returns once this peer's state has applied index, or the
 	// error of ctx.
@@ -73,6 +73,7 @@ type Limits struct {
 	HeaderBytes           int
 	URLBytes              int
 	BodyBytes             int64
+	KeepAlive             net.KeepAliveConfig
 	Connections           int
 	ConnectionsPerAddress int
 	LinearizableReads     int           // under way at once
@@ -80,6 +81,7 @@ type Limits struct {
 	Topics                int
 	ChannelsPerTopic      int
 	Channels              int
+	LogLines              int // on bad clients, per second
 }
 
 // Config says what a Server serves. Start from DefaultConfig.
@@ -102,8 +104,11 @@ type Config struct {
 	OnNoQuorumStale bool
 	// Counters are where this Server counts; nil means nowhere.
 	Counters *Metrics
-	Logger   *slog.Logger
-	Limits   Limits
+	// Overloaded, if set, reports whether new connections must be refused. It is
+	// called for each one and must not block.
+	Overloaded func() bool
+	Logger     *slog.Logger
+	Limits     Limits
 	// Now is the monotonic clock.
 	Now func() time.Time
 }
@@ -123,6 +128,7 @@ func DefaultConfig() Config {
 			HeaderBytes:           16 << 10,
 			URLBytes:              8 << 10,
 			BodyBytes:             64 << 10,
+			KeepAlive:             net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3},
 			Connections:           4096,
 			ConnectionsPerAddress: 512,
 			LinearizableReads:     1024,
@@ -130,6 +136,7 @@ func DefaultConfig() Config {
 			Topics:                100_000,
 			ChannelsPerTopic:      10_000,
 			Channels:              2_000_000,
+			LogLines:              10,
 		},
 	}
 }
@@ -175,6 +182,7 @@ func New(cfg Config) (*Server, error) {
 	return &Server{
 		cfg:       cfg,
 		deletions: newDeletions(cfg.Cluster, cfg.Now),
+		bad:       throttle{perSecond: cfg.Limits.LogLines},
 		reads:     make(chan struct{}, cfg.Limits.LinearizableReads),
 	}, nil
 }
@@ -186,13 +194,15 @@ func (s *Server) Open() error {
 	if s.server != nil {
 		return errors.New("httpapi: already open")
 	}
-	inner, err := listenConfig.Listen(context.Background(), "tcp", s.cfg.Address)
+	lc := net.ListenConfig{KeepAliveConfig: s.cfg.Limits.KeepAlive}
+	inner, err := lc.Listen(context.Background(), "tcp", s.cfg.Address)
 	if err != nil {
 		return fmt.Errorf("listen for HTTP on %s: %w", s.cfg.Address, err)
 	}
-	s.listener = newLimitedListener(inner, s.cfg.Limits, s.cfg.Counters, func(remote net.Addr) {
-		s.bad.warn(s.cfg.Logger, s.cfg.Now(), "HTTP connection refused: too many are open", "remote", remote.String())
-	})
+	s.listener = newLimitedListener(inner, s.cfg.Limits, s.cfg.Overloaded, func(remote net.Addr, reason string) {
+		s.cfg.Counters.refusedOne(reason)
+		s.bad.warn(s.cfg.Logger, s.cfg.Now(), "HTTP connection refused", "why", reason, "remote", remote.String())
+	}, s.cfg.Counters.connectionsOpen)
 	limits := s.cfg.Limits
 	s.server = &http.Server{
 		Handler:           s.handler(),

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lookupd/lookupd/cluster"
 	"github.com/lookupd/lookupd/httpapi"
 	"github.com/lookupd/lookupd/registry"
 )
@@ -147,6 +148,15 @@ func TestStateLimits(t *testing.T) {
 	}
 	wantDone(t, p, "POST /topic/create?topic=a")
 	wantDone(t, p, "POST /channel/create?topic=a&channel=2")
+}
+
+func TestDiskLow(t *testing.T) {
+	c := newFakeCluster(t, "a")
+	c.peers[0].fail = cluster.ErrDiskLow
+	p := serve(t, c.peers[0])
+	if a := p.do("POST /topic/create?topic=a"); a.status != 503 || a.body != message("DISK_LOW") {
+		t.Errorf("%d %s", a.status, a.body)
+	}
 }
 
 // TestChannelDeleteOnEveryPeer: nsqadmin sends each delete to all addresses.

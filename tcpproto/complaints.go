@@ -7,17 +7,15 @@ import (
 	"time"
 )
 
-// linesPerSecond is how many log lines of one kind bad clients may cause.
-const linesPerSecond = 10
-
 // complaints counts what bad clients did, by kind, and logs some of it. Kinds
 // are a fixed set, never a client's words.
 type complaints struct {
-	log *slog.Logger
+	log   *slog.Logger
+	lines int // per second and kind
 
 	mu     sync.Mutex
 	counts map[string]uint64
-	lines  map[string]*logLine
+	logged map[string]*logLine
 }
 
 type logLine struct {
@@ -25,17 +23,17 @@ type logLine struct {
 	silent uint64 // not logged since the last line
 }
 
-func newComplaints(log *slog.Logger) *complaints {
-	return &complaints{log: log, counts: make(map[string]uint64), lines: make(map[string]*logLine)}
+func newComplaints(log *slog.Logger, lines int) *complaints {
+	return &complaints{log: log, lines: lines, counts: make(map[string]uint64), logged: make(map[string]*logLine)}
 }
 
 func (c *complaints) add(kind, remote, what string) {
 	c.mu.Lock()
 	c.counts[kind]++
-	line := c.lines[kind]
+	line := c.logged[kind]
 	if line == nil {
-		line = &logLine{rate: newBucket(linesPerSecond, linesPerSecond)}
-		c.lines[kind] = line
+		line = &logLine{rate: newBucket(c.lines, c.lines)}
+		c.logged[kind] = line
 	}
 	speak := line.rate.try(time.Now())
 	silent := line.silent

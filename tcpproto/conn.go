@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/netip"
 	"time"
+
+	"github.com/lookupd/lookupd/session"
 )
 
 // magic opens a V1 connection.
@@ -145,6 +147,8 @@ func (c *conn) refuse(err error, said []byte) error {
 	switch {
 	case !r.known:
 		c.s.log.Error("cannot do a command", "remote", c.remote, "err", err)
+	case errors.Is(err, session.ErrDiskLow):
+		c.s.complaints.add("disk", c.remote, r.answer)
 	case r.code == "E_UNAVAILABLE":
 		c.s.log.Debug("answered E_UNAVAILABLE", "remote", c.remote)
 	default:

@@ -17,13 +17,14 @@ var (
 )
 
 // codes maps errors to what the client reads. V1 clients expect that an error
-// closes the connection; the two that leave it open are lookupd's own.
+// closes the connection; those that leave it open are lookupd's own.
 var codes = []struct {
 	err   error
 	code  string
 	stays bool
 }{
 	{session.ErrUnavailable, "E_UNAVAILABLE", true},
+	{session.ErrDiskLow, "E_UNAVAILABLE", true},
 	{session.ErrLimit, "E_LIMIT", true},
 	{session.ErrStopped, "E_UNAVAILABLE", false},
 	{errBadProtocol, "E_BAD_PROTOCOL", false},

@@ -24,7 +24,10 @@ type Config struct {
 	HTTPPort         func() int
 	Sessions         Sessions
 	Logger           *slog.Logger
-	Limits           Limits // those that are 0 take DefaultLimits' value
+	// Overloaded, if set, reports whether new connections must be refused. It is
+	// called for each one and must not block.
+	Overloaded func() bool
+	Limits     Limits // those that are 0 take DefaultLimits' value
 }
 
 // Limits bound what clients may cost.
@@ -43,6 +46,7 @@ type Limits struct {
 	UserTimeout  time.Duration // for sent data to be acknowledged
 
 	LineBytes, BodyBytes int
+	LogLines             int // on bad clients, per second and kind
 }
 
 // DefaultLimits returns the limits that a proper nsqd never meets.
@@ -62,6 +66,7 @@ func DefaultLimits() Limits {
 		UserTimeout:  30 * time.Second,
 		LineBytes:    512,
 		BodyBytes:    64 << 10,
+		LogLines:     10,
 	}
 }
 
@@ -79,6 +84,7 @@ func (l Limits) withDefaults() Limits {
 		{&l.CommandBurst, d.CommandBurst},
 		{&l.LineBytes, d.LineBytes},
 		{&l.BodyBytes, d.BodyBytes},
+		{&l.LogLines, d.LogLines},
 	} {
 		*f.value = cmp.Or(*f.value, f.or)
 	}
@@ -127,7 +133,7 @@ func New(cfg Config) *Server {
 	return &Server{
 		cfg:        cfg,
 		log:        cfg.Logger,
-		complaints: newComplaints(cfg.Logger),
+		complaints: newComplaints(cfg.Logger, cfg.Limits.LogLines),
 		stop:       make(chan struct{}),
 		conns:      make(map[*conn]struct{}),
 		addresses:  make(map[netip.Addr]int),
@@ -251,8 +257,8 @@ func (s *Server) sleep(d time.Duration) {
 // admit serves nc unless there are too many already.
 func (s *Server) admit(nc net.Conn) {
 	c := newConn(s, nc)
-	if reason := s.add(c); reason != "" {
-		s.complaints.add("connections", c.remote, reason)
+	if kind, reason := s.add(c); kind != "" {
+		s.complaints.add(kind, c.remote, reason)
 		_ = nc.Close()
 		return
 	}
@@ -268,18 +274,21 @@ func (s *Server) admit(nc net.Conn) {
 }
 
 // add returns why there is no room for c, or "".
-func (s *Server) add(c *conn) (reason string) {
+func (s *Server) add(c *conn) (kind, reason string) {
+	if s.cfg.Overloaded != nil && s.cfg.Overloaded() {
+		return "memory", "memory is nearly used up"
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case len(s.conns) >= s.cfg.Limits.Connections:
-		return fmt.Sprintf("more than %d connections", s.cfg.Limits.Connections)
+		return "connections", fmt.Sprintf("more than %d connections", s.cfg.Limits.Connections)
 	case s.addresses[c.address] >= s.cfg.Limits.ConnectionsPerAddress:
-		return fmt.Sprintf("more than %d connections from one address", s.cfg.Limits.ConnectionsPerAddress)
+		return "connections", fmt.Sprintf("more than %d connections from one address", s.cfg.Limits.ConnectionsPerAddress)
 	}
 	s.conns[c] = struct{}{}
 	s.addresses[c.address]++
-	return ""
+	return "", ""
 }
 
 func (s *Server) remove(c *conn) {
