@@ -27,6 +27,7 @@ type daemon struct {
 	log     *slog.Logger
 	onFatal func(error)
 
+	pressure *pressure
 	dir      *store.Dir
 	node     *cluster.Node
 	sessions atomic.Pointer[session.Manager] // the node asks for their number from the start
@@ -35,7 +36,7 @@ type daemon struct {
 }
 
 func newDaemon(o *options, log *slog.Logger, onFatal func(error)) *daemon {
-	return &daemon{o: o, log: log, onFatal: onFatal}
+	return &daemon{o: o, log: log, onFatal: onFatal, pressure: newPressure(o, log)}
 }
 
 // start opens everything and returns; it does not wait for a leader.
@@ -51,6 +52,7 @@ func (d *daemon) start() (err error) {
 	for _, warning := range d.dir.Warnings() {
 		d.log.Warn(warning)
 	}
+	d.pressure.start()
 	reg, err := newMetricsRegistry()
 	if err != nil {
 		return err
@@ -62,6 +64,7 @@ func (d *daemon) start() (err error) {
 		Join: d.o.join, BootstrapExpect: d.o.bootstrapExpect, NonVoter: d.o.nonVoter,
 		TombstoneLifetime: d.o.tombstoneLifetime, InactiveTimeout: d.o.inactiveProducerTimeout, Version: version, Logger: d.log,
 		Sessions: d.countSessions, OnFatal: d.onFatal, Metrics: cluster.NewMetrics(reg),
+		DiskLow: d.pressure.DiskLow, Limits: d.o.limits.cluster,
 		Snapshots: snapshotsForProof(),
 	})
 	if err = d.node.Open(); err != nil {
@@ -71,16 +74,19 @@ func (d *daemon) start() (err error) {
 	sessions := session.NewManager(session.Config{
 		Node: d.node.ID(), Epoch: d.node.Epoch(), InactiveTimeout: d.o.inactiveProducerTimeout,
 		Cluster: session.Over(d.node), Feed: d.node.Feed(), Logger: d.log,
+		AnswerWithin: d.o.limits.tcpAnswer, Limits: d.o.limits.session,
 	})
 	sessions.Start()
 	d.sessions.Store(sessions)
 	registerGauges(reg, d.node, sessions)
+	d.pressure.register(reg)
 	if err = d.openHTTP(reg, sessions); err != nil {
 		return err
 	}
 	if err = d.openTCP(sessions); err != nil {
 		return err
 	}
+	reg.MustRegister(listeners{d.tcp, d.node})
 	d.announce()
 	return nil
 }
@@ -92,6 +98,7 @@ func (d *daemon) openHTTP(reg *prometheus.Registry, sessions *session.Manager) (
 	cfg.Metrics = promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
 	cfg.Counters = httpapi.NewMetrics(reg)
 	cfg.AdminCIDR, cfg.AdminHosts = d.o.adminCIDR, []string{d.o.broadcastAddress, d.o.hostName}
+	cfg.Limits, cfg.Overloaded = d.o.limits.http, d.pressure.MemoryHigh
 	cfg.OnNoQuorumStale = d.o.onNoQuorum == "stale"
 	if d.http, err = httpapi.New(cfg); err != nil {
 		return err
@@ -103,6 +110,7 @@ func (d *daemon) openTCP(sessions *session.Manager) error {
 	d.tcp = tcpproto.New(tcpproto.Config{
 		Address: d.o.tcpAddress, BroadcastAddress: d.o.broadcastAddress, Hostname: d.o.hostName,
 		Version: version, HTTPPort: d.httpPort, Sessions: tcpproto.Over(sessions), Logger: d.log,
+		Limits: d.o.limits.tcp, Overloaded: d.pressure.MemoryHigh,
 	})
 	return d.tcp.Open()
 }
@@ -160,6 +168,7 @@ func (d *daemon) stop() error {
 	if d.node != nil {
 		errs = append(errs, d.node.Close())
 	}
+	d.pressure.close()
 	if d.dir != nil {
 		errs = append(errs, d.dir.Close())
 	}

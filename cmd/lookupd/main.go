@@ -111,6 +111,16 @@ Every flag is also a variable (LOOKUPD_DATA_PATH) and a key of the TOML file
 (data_path). A flag wins over the variable, the variable over the file.
 
 `, version)
-	fs.SetOutput(w)
-	fs.PrintDefaults()
+	ofLimits := limitFlags(new(limits))
+	common := flag.NewFlagSet("lookupd", flag.ContinueOnError)
+	fs.VisitAll(func(f *flag.Flag) {
+		if ofLimits.Lookup(f.Name) == nil {
+			common.Var(f.Value, f.Name, f.Usage)
+		}
+	})
+	common.SetOutput(w)
+	common.PrintDefaults()
+	fmt.Fprint(w, "\nLimits on clients and other peers; a proper one never meets the defaults:\n\n")
+	ofLimits.SetOutput(w)
+	ofLimits.PrintDefaults()
 }

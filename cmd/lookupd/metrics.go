@@ -3,6 +3,7 @@ package main
 import (
 	"math"
 	"runtime"
+	"strings"
 
 	gometrics "github.com/hashicorp/go-metrics"
 	gometricsprom "github.com/hashicorp/go-metrics/prometheus"
@@ -13,6 +14,7 @@ import (
 	"github.com/lookupd/lookupd/registry"
 	"github.com/lookupd/lookupd/session"
 	"github.com/lookupd/lookupd/store"
+	"github.com/lookupd/lookupd/tcpproto"
 )
 
 // newMetricsRegistry returns what /metrics shows: lookupd's own metrics, added
@@ -43,9 +45,10 @@ func registerGauges(reg prometheus.Registerer, node *cluster.Node, sessions *ses
 	gauge("lookupd_sessions", "V1 sessions on this peer.", func() float64 { return float64(sessions.Stats().Sessions) })
 	gauge("lookupd_declared_pending", "Changes that nsqds declared here and that are not committed.", func() float64 { return float64(sessions.Stats().DeclaredPending) })
 	for name, count := range map[string]func(registry.Counts) int{
-		"lookupd_topics":    func(c registry.Counts) int { return c.Topics },
-		"lookupd_channels":  func(c registry.Counts) int { return c.Channels },
-		"lookupd_producers": func(c registry.Counts) int { return c.Producers },
+		"lookupd_topics":        func(c registry.Counts) int { return c.Topics },
+		"lookupd_channels":      func(c registry.Counts) int { return c.Channels },
+		"lookupd_producers":     func(c registry.Counts) int { return c.Producers },
+		"lookupd_registrations": func(c registry.Counts) int { return c.Registrations },
 	} {
 		gauge(name, "In the registry, as this peer has it.", func() float64 {
 			var n int
@@ -64,6 +67,27 @@ func registerGauges(reg prometheus.Registerer, node *cluster.Node, sessions *ses
 	gauge("lookupd_raft_commit_index", "Committed entries that this peer knows of.", raft(func(r cluster.RaftInfo) float64 { return float64(r.CommitIndex) }))
 	gauge("lookupd_raft_last_contact_seconds", "Since the leader was last heard, 0 on the leader, -1 if never.", raft(func(r cluster.RaftInfo) float64 { return r.LastContact.Seconds() }))
 	gauge("lookupd_applied_index", "Entries that this peer's state has applied.", raft(func(r cluster.RaftInfo) float64 { return float64(r.AppliedIndex) }))
+}
+
+// listeners shows what the V1 and peer ports count; the HTTP port does so itself.
+type listeners struct {
+	tcp  *tcpproto.Server
+	node *cluster.Node
+}
+
+// Describe says nothing: the reasons of refusals are known when they happen.
+func (listeners) Describe(chan<- *prometheus.Desc) {}
+
+// Collect sends the numbers of this moment, under httpapi's names and words.
+func (l listeners) Collect(out chan<- prometheus.Metric) {
+	open := prometheus.NewDesc("lookupd_connections", "Open connections.", []string{"listener"}, nil)
+	refused := prometheus.NewDesc("lookupd_refused_total", "Refused connections and requests.", []string{"listener", "reason"}, nil)
+	stats := l.tcp.Stats()
+	out <- prometheus.MustNewConstMetric(open, prometheus.GaugeValue, float64(stats.Connections), "tcp")
+	for reason, n := range stats.Refused {
+		out <- prometheus.MustNewConstMetric(refused, prometheus.CounterValue, float64(n), "tcp", strings.ToLower(reason))
+	}
+	out <- prometheus.MustNewConstMetric(refused, prometheus.CounterValue, float64(l.node.Refused()), "peer", "connections")
 }
 
 func boolean(b bool) float64 {

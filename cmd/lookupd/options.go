@@ -36,6 +36,7 @@ type options struct {
 	onNoQuorum              string
 	adminCIDR               []netip.Prefix
 	printConfig             bool
+	limits                  limits
 	origins                 map[string]string // flag name -> where its value comes from
 	hostName                string
 }
@@ -75,6 +76,7 @@ func newFlags(o *options) *flag.FlagSet {
 	o.adminCIDR = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
 	fs.Var((*prefixes)(&o.adminCIDR), "admin-cidr", "`networks` that may use admin routes and /debug/pprof, with commas")
 	fs.BoolVar(&o.printConfig, "print-config", false, "print every value with its origin and exit")
+	limitFlags(&o.limits).VisitAll(func(f *flag.Flag) { fs.Var(f.Value, f.Name, f.Usage) })
 	return fs
 }
 
@@ -250,6 +252,7 @@ func (o *options) validate() error {
 	if o.dataPath == "" {
 		fault("data-path", "is empty")
 	}
+	o.limits.complete()
 	o.fillAddresses()
 	listeners := map[string]string{}
 	for _, l := range []struct{ name, value string }{
@@ -329,10 +332,15 @@ func (o *options) print(w io.Writer, fs *flag.FlagSet) {
 		if f.Name == "version" || f.Name == "print-config" || f.Name == "config" {
 			return
 		}
-		value := strconv.Quote(f.Value.String())
+		text := f.Value.String()
+		value := strconv.Quote(text)
 		switch v := f.Value.(flag.Getter).Get().(type) {
-		case bool, int:
-			value = f.Value.String()
+		case bool:
+			value = text
+		case int, int64:
+			if _, err := strconv.ParseInt(text, 10, 64); err == nil { // and no size with its unit
+				value = text
+			}
 		case []string:
 			value = quoteList(v)
 		}

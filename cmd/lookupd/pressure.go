@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"math"
+	"runtime/debug"
+	"runtime/metrics"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+const (
+	measureMemoryEvery = 100 * time.Millisecond
+	measureDiskEvery   = time.Second
+)
+
+// pressure measures what this peer shares with others, memory and disk, so that
+// it can refuse work before the operating system refuses it. Its first
+// measurement is made by newPressure; run goes on with it.
+type pressure struct {
+	log         *slog.Logger
+	dataPath    string
+	mostMemory  uint64 // in live use; 0 means no limit
+	minFreeDisk uint64
+
+	memory, disk        atomic.Uint64 // bytes in use, bytes free
+	memoryHigh, diskLow atomic.Bool
+
+	stop context.CancelFunc
+	done sync.WaitGroup
+}
+
+func newPressure(o *options, log *slog.Logger) *pressure {
+	p := &pressure{log: log, dataPath: o.dataPath, minFreeDisk: uint64(o.limits.freeDisk)}
+	if limit := debug.SetMemoryLimit(-1); limit != math.MaxInt64 {
+		p.mostMemory = uint64(limit) / 100 * uint64(o.limits.memory)
+	}
+	return p
+}
+
+// start measures once and then goes on until close. A disk that hangs stops the
+// measuring of it alone.
+func (p *pressure) start() {
+	p.measureMemory()
+	p.measureDisk()
+	ctx, stop := context.WithCancel(context.Background())
+	p.stop = stop
+	p.done.Go(func() { every(ctx, measureMemoryEvery, p.measureMemory) })
+	p.done.Go(func() { every(ctx, measureDiskEvery, p.measureDisk) })
+}
+
+// close ends the measuring. It may be called without start.
+func (p *pressure) close() {
+	if p.stop != nil {
+		p.stop()
+		p.done.Wait()
+	}
+}
+
+func every(ctx context.Context, interval time.Duration, do func()) {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			do()
+		}
+	}
+}
+
+// MemoryHigh reports whether new connections must be refused.
+func (p *pressure) MemoryHigh() bool { return p.memoryHigh.Load() }
+
+// DiskLow reports whether nothing may be added to the state.
+func (p *pressure) DiskLow() bool { return p.diskLow.Load() }
+
+// measureMemory counts what the last garbage collection kept and all that is
+// not collected. Garbage does not count: near GOMEMLIMIT the collector lets it
+// grow to the limit and no further.
+func (p *pressure) measureMemory() {
+	samples := []metrics.Sample{
+		{Name: "/gc/heap/live:bytes"},
+		{Name: "/memory/classes/total:bytes"},
+		{Name: "/memory/classes/heap/objects:bytes"},
+		{Name: "/memory/classes/heap/unused:bytes"},
+		{Name: "/memory/classes/heap/free:bytes"},
+		{Name: "/memory/classes/heap/released:bytes"},
+	}
+	metrics.Read(samples)
+	used := samples[0].Value.Uint64() + samples[1].Value.Uint64()
+	for _, s := range samples[2:] {
+		used -= min(used, s.Value.Uint64())
+	}
+	p.memory.Store(used)
+	high := p.mostMemory > 0 && used > p.mostMemory
+	if p.memoryHigh.Swap(high) == high {
+		return
+	}
+	if high {
+		p.log.Warn("memory is nearly used up: no new connections until it is not", "in_use", used, "most", p.mostMemory)
+	} else {
+		p.log.Info("memory is free again: new connections are taken", "in_use", used)
+	}
+}
+
+func (p *pressure) measureDisk() {
+	free, err := freeDisk(p.dataPath)
+	if err != nil {
+		p.log.Debug("free disk space is not known", "path", p.dataPath, "err", err)
+		return
+	}
+	p.disk.Store(free)
+	low := free < p.minFreeDisk
+	if p.diskLow.Swap(low) == low {
+		return
+	}
+	if low {
+		p.log.Warn("too little free disk space: this peer refuses registrations and HTTP changes until there is more; free some, or lower -min-free-disk",
+			"path", p.dataPath, "free", sizeText(int64(free)), "min-free-disk", sizeText(int64(p.minFreeDisk)))
+	} else {
+		p.log.Info("enough free disk space again: registrations and HTTP changes are taken", "free", sizeText(int64(free)))
+	}
+}
+
+func (p *pressure) register(reg prometheus.Registerer) {
+	reg.MustRegister(
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "lookupd_memory_live_bytes", Help: "Memory in use but for garbage."}, func() float64 { return float64(p.memory.Load()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "lookupd_disk_free_bytes", Help: "Free space at -data-path."}, func() float64 { return float64(p.disk.Load()) }),
+	)
+}
