@@ -18,17 +18,24 @@ const module = "github.com/lookupd/lookupd/"
 // cluster -> fsm -> store -> registry, cluster -> peer.
 var arrows = map[string][]string{
 	"registry":   {},
-	"store":      {"registry"},
+	"seeded":     {},
 	"witness":    {},
-	"fsm":        {"store", "registry", "witness"},
-	"peer":       {"registry"},
-	"cluster":    {"fsm", "store", "registry", "peer"},
-	"session":    {"cluster", "fsm", "store", "registry"},
+	"store":      {"registry", "seeded"},
+	"fsm":        {"store", "registry", "witness", "seeded"},
+	"peer":       {"registry", "seeded"},
+	"cluster":    {"fsm", "store", "registry", "peer", "seeded"},
+	"session":    {"cluster", "fsm", "store", "registry", "seeded"},
 	"tcpproto":   {"session", "cluster", "fsm", "store", "registry", "witness"},
 	"httpapi":    {"session", "cluster", "fsm", "store", "registry"},
 	"supervisor": {},
-	"cmd":        {"tcpproto", "httpapi", "session", "cluster", "fsm", "store", "registry", "peer", "supervisor", "witness"},
+	"cmd": {
+		"tcpproto", "httpapi", "session", "cluster", "fsm", "store", "registry", "peer", "supervisor",
+		"witness", "seeded",
+	},
 }
+
+// standardOnly lists the folders that import the standard library alone.
+var standardOnly = []string{"registry", "seeded", "supervisor", "witness"}
 
 // forbidden lists imports from outside that a folder must not have.
 var forbidden = map[string][]string{
@@ -63,7 +70,7 @@ func TestImports(t *testing.T) {
 				if to != folder && !slices.Contains(allowed, to) {
 					t.Errorf("%s imports %s: %s may import %v", p.ImportPath, imported, folder, allowed)
 				}
-			} else if (folder == "registry" || folder == "supervisor") && strings.Contains(imported, ".") {
+			} else if slices.Contains(standardOnly, folder) && strings.Contains(imported, ".") {
 				t.Errorf("%s imports %s: %s needs the standard library only", p.ImportPath, imported, folder)
 			}
 			for _, never := range forbidden[folder] {

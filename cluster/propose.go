@@ -10,6 +10,7 @@ import (
 	"github.com/lookupd/lookupd/fsm"
 	"github.com/lookupd/lookupd/peer/peerpb"
 	"github.com/lookupd/lookupd/registry"
+	"github.com/lookupd/lookupd/seeded"
 )
 
 const (
@@ -124,9 +125,9 @@ func (n *Node) proposeBatch(ctx context.Context, number uint64, batch []*Proposa
 		} else {
 			n.leader.pause(ctx, retryAfter)
 		}
-		if !maybeLogged {
+		if !maybeLogged || seeded.ResentUnderNewNumber {
 			n.queue.giveBack(batch)
-			return false
+			return maybeLogged
 		}
 	}
 }

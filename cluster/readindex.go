@@ -11,6 +11,7 @@ import (
 
 	"github.com/lookupd/lookupd/peer/peerpb"
 	"github.com/lookupd/lookupd/registry"
+	"github.com/lookupd/lookupd/seeded"
 )
 
 // roundWithin bounds one round of the read index.
@@ -92,7 +93,7 @@ func (n *Node) ReadBarrier(ctx context.Context) (uint64, error) {
 	for {
 		index, err := n.readIndex(ctx)
 		if err == nil {
-			err = n.fsm.WaitApplied(ctx, index)
+			err = n.WaitApplied(ctx, index)
 		}
 		if err == nil {
 			n.barrierDone(began)
@@ -107,8 +108,13 @@ func (n *Node) ReadBarrier(ctx context.Context) (uint64, error) {
 }
 
 func (n *Node) readIndex(ctx context.Context) (uint64, error) {
-	if leader, _ := n.leader.current(); leader == n.id {
+	leader, _ := n.leader.current()
+	if leader == n.id {
 		return n.leaderRounds.join(ctx)
+	}
+	if seeded.FollowerReadsWithoutIndex && leader != "" {
+		index, _ := n.fsm.Applied()
+		return index, nil
 	}
 	return n.followerRounds.join(ctx)
 }
@@ -194,6 +200,9 @@ func (n *Node) ready(ctx context.Context, term uint64) error {
 // confirm returns nil when a majority of the voters said, after the call, that
 // their term is at most ours.
 func (n *Node) confirm(ctx context.Context, term uint64) error {
+	if seeded.VerifyLeaderForTerm {
+		return n.raft.VerifyLeader().Error()
+	}
 	voters, self := n.voters()
 	needed := len(voters)/2 + 1
 	if self {

@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/hashicorp/raft"
+	"github.com/lookupd/lookupd/seeded"
 	"github.com/lookupd/lookupd/store"
 )
 
@@ -115,6 +116,9 @@ func (f *FSM) receive(r io.Reader) (*store.State, string, error) {
 	})
 	if err != nil {
 		return nil, "", errors.Join(err, discard(state, path))
+	}
+	if seeded.SnapshotForgetsIdleChannels {
+		return state, path, state.Update(forgetIdleChannels)
 	}
 	return state, path, nil
 }

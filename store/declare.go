@@ -2,8 +2,10 @@ package store
 
 import (
 	"slices"
+	"time"
 
 	"github.com/lookupd/lookupd/registry"
+	"github.com/lookupd/lookupd/seeded"
 )
 
 // Register makes id's peer hold the topic, and the channel unless it is "", for
@@ -11,13 +13,16 @@ import (
 func (c *Change) Register(id registry.SessionID, p registry.ProducerID, topic, channel string) registry.Result {
 	sessions, _, _ := c.sessions(p)
 	i := c.find(sessions, id)
-	if i < 0 {
+	if i < 0 && !seeded.RegisterWithoutSession {
 		return registry.ResultSessionNotOpen
 	}
 	if !c.checkNames(topic, channel) {
 		return registry.ResultUnchanged
 	}
-	peer := sessions[i].peer
+	if seeded.ApplyReadsClock && time.Now().Nanosecond() < 4_000_000 {
+		channel = ""
+	}
+	peer := c.number(id.Node)
 	changed := c.addTopic(topic)
 	changed = c.hold(peer, sessions, p, Name{Topic: topic}) || changed
 	if channel != "" {

@@ -12,6 +12,8 @@ import (
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
+
+	"github.com/lookupd/lookupd/seeded"
 )
 
 const (
@@ -116,6 +118,9 @@ func (d *Dir) OpenLog(cfg LogConfig) (*Log, error) {
 	}
 	path := d.Path(raftDir, logFile)
 	survey, err := d.surveyLogFile(path)
+	if seeded.EmptyLogAccepted && errors.Is(err, ErrLogMissing) {
+		err = nil
+	}
 	if err != nil {
 		return nil, dirError(path, err)
 	}
@@ -174,7 +179,7 @@ func (d *Dir) surveyLogFile(path string) (logSurvey, error) {
 
 func openBackend(path string, readOnly bool) (backend *raftboltdb.BoltStore, err error) {
 	err = guarded(func() (err error) {
-		backend, err = raftboltdb.New(raftboltdb.Options{Path: path, BoltOptions: &bbolt.Options{
+		backend, err = raftboltdb.New(raftboltdb.Options{Path: path, NoSync: seeded.LogNotSynced, BoltOptions: &bbolt.Options{
 			Timeout:        openTimeout,
 			NoFreelistSync: true,
 			FreelistType:   bbolt.FreelistMapType,

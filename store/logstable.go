@@ -8,6 +8,7 @@ import (
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 
 	"github.com/lookupd/lookupd/registry"
+	"github.com/lookupd/lookupd/seeded"
 )
 
 // Keys that raft uses, and ours.
@@ -68,6 +69,11 @@ func (l *Log) SetUint64(key []byte, value uint64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.voteTerm = value
+	if seeded.VoteInTwoSteps {
+		if _, before, err := l.vote(); err == nil {
+			return l.setValue([]byte(keyVote), append(binary.BigEndian.AppendUint64(nil, value), before...))
+		}
+	}
 	return nil
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/lookupd/lookupd/cluster"
 	"github.com/lookupd/lookupd/httpapi"
+	"github.com/lookupd/lookupd/seeded"
 	"github.com/lookupd/lookupd/session"
 	"github.com/lookupd/lookupd/store"
 	"github.com/lookupd/lookupd/tcpproto"
@@ -46,6 +47,9 @@ func (d *daemon) start() (err error) {
 			err = errors.Join(err, d.stop())
 		}
 	}()
+	if bug := seeded.Active(); bug != "" {
+		d.log.Warn("THIS BUILD HAS A BUG PLANTED IN IT AND LOSES DATA: it is for tests of the tests alone", "bug", bug)
+	}
 	if d.dir, err = store.OpenDir(d.o.dataPath); err != nil {
 		return err
 	}

@@ -1,0 +1,5 @@
+//go:build seeded_s1
+
+package seeded
+
+const number = 1

@@ -1,0 +1,5 @@
+//go:build seeded_s10
+
+package seeded
+
+const number = 10

@@ -1,0 +1,5 @@
+//go:build seeded_s2
+
+package seeded
+
+const number = 2

@@ -1,0 +1,5 @@
+//go:build seeded_s3
+
+package seeded
+
+const number = 3

@@ -1,0 +1,5 @@
+//go:build seeded_s6
+
+package seeded
+
+const number = 6
