@@ -8,6 +8,7 @@ exclude github.com/hashicorp/go-metrics v0.7.0
 require (
 	github.com/anishathalye/porcupine v1.3.1
 	github.com/lookupd/lookupd v0.0.0
+	golang.org/x/sys v0.47.0
 )
 
 require (
@@ -25,7 +26,6 @@ require (
 	github.com/mattn/go-colorable v0.1.12 // indirect
 	github.com/mattn/go-isatty v0.0.14 // indirect
 	go.etcd.io/bbolt v1.5.0 // indirect
-	golang.org/x/sys v0.47.0 // indirect
 	google.golang.org/protobuf v1.36.11 // indirect
 )
 

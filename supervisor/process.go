@@ -168,6 +168,19 @@ func (p *Process) ExitCode() int {
 	return c.cmd.ProcessState.ExitCode()
 }
 
+// EndedBy returns the signal that ended the last run; nil while it runs, when it
+// ended by itself, or before the first.
+func (p *Process) EndedBy() os.Signal {
+	c := p.current()
+	if c == nil || c.running() {
+		return nil
+	}
+	if status, ok := c.cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		return status.Signal()
+	}
+	return nil
+}
+
 // Kill ends the process with SIGKILL and waits until it is gone. It is no error
 // if it does not run.
 func (p *Process) Kill() error {

@@ -120,9 +120,12 @@ func (n *Network) Hosts() []*Host {
 	return slices.Clone(n.hosts)
 }
 
+// NamespacePath is the file that stands for the host's network.
+func (h *Host) NamespacePath() string { return "/run/netns/" + h.Name }
+
 // Wrap returns the command that runs another one on the host; the process id
 // stays.
-func (h *Host) Wrap() []string { return []string{"nsenter", "--net=/run/netns/" + h.Name} }
+func (h *Host) Wrap() []string { return []string{"nsenter", "--net=" + h.NamespacePath()} }
 
 // port is the switch's end of a link.
 func (h *Host) port(s Switch) string { return h.Name + "-" + string(s) }
