@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -32,15 +31,17 @@ func TestBodies(t *testing.T) {
 		{"ignored", "POST /topic/create?topic=t", "Content-Length: 7\r\n\r\nignored", 200},
 		{"64 KiB", "POST /topic/create?topic=t", "Content-Length: 65536\r\n\r\n" + strings.Repeat("x", 65536), 200},
 		{"on GET", "GET /topics", "Content-Length: 7\r\n\r\nignored", 200},
-		{"10 GB announced", "POST /topic/create?topic=t", "Content-Length: 10000000000\r\n\r\n", 413},
-		{"10 GB announced on GET", "GET /ping", "Content-Length: 10000000000\r\n\r\n", 413},
-		{"endless chunks", "POST /topic/create?topic=t", "Transfer-Encoding: chunked\r\n\r\n" + chunk + chunk, 413},
-		{"endless chunks on GET", "GET /lookup?topic=t", "Transfer-Encoding: chunked\r\n\r\n" + chunk + chunk, 413},
-		{"endless chunks to pprof", "GET /nope", "Transfer-Encoding: chunked\r\n\r\n" + chunk + chunk, 413},
-		{"two lengths", "POST /topic/create?topic=t", "Content-Length: 1\r\nContent-Length: 2\r\n\r\nxx", 400},
-		{"length and chunks, bad", "POST /topic/create?topic=t", "Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400},
-		{"bare LF in a chunk size", "POST /topic/create?topic=t", "Transfer-Encoding: chunked\r\n\r\n1\nx\r\n0\r\n\r\n", 400},
-		{"negative length", "POST /topic/create?topic=t", "Content-Length: -1\r\n\r\n", 400},
+		{"H9 10 GB announced", "POST /topic/create?topic=t", "Content-Length: 10000000000\r\n\r\n", 413},
+		{"H9 10 GB announced on GET", "GET /ping", "Content-Length: 10000000000\r\n\r\n", 413},
+		{"H9 endless chunks", "POST /topic/create?topic=t", "Transfer-Encoding: chunked\r\n\r\n" + chunk + chunk, 413},
+		{"H9 endless chunks on GET", "GET /lookup?topic=t", "Transfer-Encoding: chunked\r\n\r\n" + chunk + chunk, 413},
+		{"H9 endless chunks to an unknown path", "GET /nope", "Transfer-Encoding: chunked\r\n\r\n" + chunk + chunk, 413},
+		{"H10 two lengths", "POST /topic/create?topic=t", "Content-Length: 1\r\nContent-Length: 2\r\n\r\nxx", 400},
+		{"H10 length and chunks: these count", "POST /topic/create?topic=t", "Content-Length: 99\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n", 200},
+		{"H10 two transfer encodings", "POST /topic/create?topic=t", "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n", 501},
+		{"H10 bad chunk size", "POST /topic/create?topic=t", "Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400},
+		{"H10 bare LF in a chunk size", "POST /topic/create?topic=t", "Transfer-Encoding: chunked\r\n\r\n1\nx\r\n0\r\n\r\n", 400},
+		{"H10 negative length", "POST /topic/create?topic=t", "Content-Length: -1\r\n\r\n", 400},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			method, _, _ := strings.Cut(test.head, " ")
@@ -65,16 +66,16 @@ func TestHeadAndURLLimits(t *testing.T) {
 		header  string
 		status  []int
 	}{
-		"8 KiB of URL":      {"GET /lookup?topic=" + strings.Repeat("x", 8<<10-len("/lookup?topic=")), "", []int{404}},
-		"one byte more":     {"GET /lookup?topic=" + strings.Repeat("x", 8<<10-len("/lookup?topic=")+1), "", []int{414}},
-		"1 MB of URL":       {"GET /lookup?topic=" + strings.Repeat("x", 1<<20), "", []int{414, 431}},
-		"15 KiB of header":  {"GET /ping", "X: " + strings.Repeat("x", 15<<10), []int{200}},
-		"1 MB of header":    {"GET /ping", "X: " + strings.Repeat("x", 1<<20), []int{431}},
-		"10,000 headers":    {"GET /ping", strings.TrimSuffix(strings.Repeat("X: y\r\n", 10_000), "\r\n"), []int{431}},
-		"bad header":        {"GET /ping", "no colon", []int{400}},
-		"NUL in a header":   {"GET /ping", "X: a\x00b", []int{400}},
-		"unknown transfer":  {"POST /topic/create?topic=t", "Transfer-Encoding: gzip", []int{501}},
-		"strange expecting": {"POST /topic/create?topic=t", "Expect: miracles", []int{417}},
+		"8 KiB of URL":                {"GET /lookup?topic=" + strings.Repeat("x", 8<<10-len("/lookup?topic=")), "", []int{404}},
+		"H11 8 KiB and a byte of URL": {"GET /lookup?topic=" + strings.Repeat("x", 8<<10-len("/lookup?topic=")+1), "", []int{414}},
+		"H11 1 MB of URL":             {"GET /lookup?topic=" + strings.Repeat("x", 1<<20), "", []int{414, 431}},
+		"15 KiB of header":            {"GET /ping", "X: " + strings.Repeat("x", 15<<10), []int{200}},
+		"H11 1 MB of header":          {"GET /ping", "X: " + strings.Repeat("x", 1<<20), []int{431}},
+		"H11 10,000 headers":          {"GET /ping", strings.TrimSuffix(strings.Repeat("X: y\r\n", 10_000), "\r\n"), []int{431}},
+		"bad header":                  {"GET /ping", "no colon", []int{400}},
+		"NUL in a header":             {"GET /ping", "X: a\x00b", []int{400}},
+		"unknown transfer":            {"POST /topic/create?topic=t", "Transfer-Encoding: gzip", []int{501}},
+		"strange expecting":           {"POST /topic/create?topic=t", "Expect: miracles", []int{417}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			conn := p.dial()
@@ -110,11 +111,11 @@ func TestSlowClientsAreClosed(t *testing.T) {
 		})
 	})
 	for name, sent := range map[string]string{
-		"silence":     "",
-		"half a line": "GET /to",
-		"half a head": "GET /topics HTTP/1.1\r\nHost: a\r\n",
-		"half a body": "POST /topic/create?topic=t HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nx",
-		"then idle":   "GET /ping HTTP/1.1\r\nHost: a\r\n\r\n",
+		"H12 silence":     "",
+		"H12 half a line": "GET /to",
+		"H12 half a head": "GET /topics HTTP/1.1\r\nHost: a\r\n",
+		"H12 half a body": "POST /topic/create?topic=t HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nx",
+		"H12 idle":        "GET /ping HTTP/1.1\r\nHost: a\r\n\r\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			conn := p.dial()
@@ -125,7 +126,7 @@ func TestSlowClientsAreClosed(t *testing.T) {
 			waitClosed(t, conn, 3*time.Second)
 		})
 	}
-	t.Run("slow reader", func(t *testing.T) {
+	t.Run("H12 slow reader", func(t *testing.T) {
 		conn := p.dial()
 		defer conn.Close()
 		if _, err := io.WriteString(conn, "GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n"); err != nil {
@@ -158,16 +159,16 @@ func TestOddProtocols(t *testing.T) {
 		sent   string
 		status []int
 	}{
-		"HTTP/2 preface": {"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", []int{400, 405, 505}},
-		"HTTP/3.0":       {"GET /ping HTTP/3.0\r\nHost: a\r\n\r\n", []int{505}},
-		"TLS hello":      {"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03\r\n\r\n", []int{400}},
-		"V1 magic":       {"  V1PING\n\n", []int{400}},
-		"CONNECT":        {"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", []int{404}},
-		"absolute URI":   {"GET http://elsewhere/ping HTTP/1.1\r\nHost: a\r\n\r\n", []int{200}},
-		"asterisk":       {"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", []int{200}},
-		"no Host":        {"GET /ping HTTP/1.1\r\n\r\n", []int{400}},
-		"HTTP/1.0":       {"GET /ping HTTP/1.0\r\n\r\n", []int{200}},
-		"no slash":       {"GET ping HTTP/1.1\r\nHost: a\r\n\r\n", []int{400}},
+		"H13 HTTP/2 preface": {"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", []int{400, 405, 505}},
+		"HTTP/3.0":           {"GET /ping HTTP/3.0\r\nHost: a\r\n\r\n", []int{505}},
+		"H13 TLS hello":      {"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03\r\n\r\n", []int{400}},
+		"H13 V1":             {"  V1PING\n\n", []int{400}},
+		"H13 CONNECT":        {"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", []int{404}},
+		"H13 absolute URI":   {"GET http://elsewhere/ping HTTP/1.1\r\nHost: a\r\n\r\n", []int{200}},
+		"asterisk":           {"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", []int{200}},
+		"no Host":            {"GET /ping HTTP/1.1\r\n\r\n", []int{400}},
+		"HTTP/1.0":           {"GET /ping HTTP/1.0\r\n\r\n", []int{200}},
+		"no slash":           {"GET ping HTTP/1.1\r\nHost: a\r\n\r\n", []int{400}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := p.raw(test.sent, "GET")
@@ -175,84 +176,6 @@ func TestOddProtocols(t *testing.T) {
 				t.Errorf("%d %s, want %v", a.status, a.body, test.status)
 			}
 		})
-	}
-}
-
-func TestCrossSiteRequestsAreRefused(t *testing.T) {
-	p := serveOne(t)
-	for _, header := range []string{"Origin: http://evil.example", "Sec-Fetch-Site: cross-site", "Sec-Fetch-Site: same-site"} {
-		for _, request := range []string{"POST /topic/create?topic=x", "POST /channel/delete?topic=a&channel=b", "POST /nope", "DELETE /v1/peers/a"} {
-			if a := p.do(request, header); a.status != 403 || !strings.HasPrefix(a.body, `{"message":`) {
-				t.Errorf("%s, %s: %d %s", request, header, a.status, a.body)
-			}
-		}
-		if a := p.do("GET /topics", header); a.status != 200 || a.body != `{"topics":[]}` {
-			t.Errorf("GET, %s: %d %s", header, a.status, a.body)
-		}
-	}
-	wantDone(t, p, "POST /topic/create?topic=x")
-	if a := p.do("POST /topic/create?topic=x", "Origin: http://"+p.addr); a.status != 200 {
-		t.Errorf("own origin: %d", a.status)
-	}
-}
-
-func TestProfilesAreForAdmins(t *testing.T) {
-	paths := []string{"", "/cmdline", "/symbol", "/heap", "/goroutine", "/block", "/threadcreate", "/profile?seconds=1"}
-	p := serveOne(t, func(c *httpapi.Config) { c.AdminHosts = []string{"peer.example", ""} })
-	for _, path := range paths {
-		a := p.do("GET /debug/pprof" + path)
-		if a.status != 200 || a.header.Get("X-NSQ-Content-Type") != "" {
-			t.Errorf("%s: %d %v", path, a.status, a.header)
-		}
-	}
-	if a := p.raw("POST /debug/pprof/symbol HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\n0x1", "POST"); a.status != 200 || !contains(a.body, "num_symbols") {
-		t.Errorf("symbol: %d %s", a.status, a.body)
-	}
-	for host, status := range map[string]int{
-		"localhost": 200, "LOCALHOST:4161": 200, "127.0.0.1": 200, "[::1]:4161": 200, "192.0.2.1:80": 200,
-		"peer.example": 200, "Peer.Example.:4161": 200,
-		"evil.example": 403, "evil.example:4161": 403, "localhost.evil.example": 403, "": 403,
-	} {
-		if a := p.do("GET /debug/pprof/cmdline", "Host: "+host); a.status != status {
-			t.Errorf("Host %q: %d", host, a.status)
-		}
-	}
-
-	far := serveOne(t, func(c *httpapi.Config) { c.AdminCIDR = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")} })
-	for _, path := range paths {
-		for _, header := range []string{"X-A: b", "X-Forwarded-For: 10.0.0.1", "X-Real-Ip: 10.0.0.1", "Forwarded: for=10.0.0.1", "X-Lookupd-Peer: a"} {
-			if a := far.do("GET /debug/pprof"+path, header); a.status != 403 || a.body != message("FORBIDDEN") {
-				t.Errorf("%s, %s: %d %s", path, header, a.status, a.body)
-			}
-		}
-	}
-}
-
-func TestPanicsAreAnswered(t *testing.T) {
-	var logged lockedBuffer
-	p := serveOne(t, func(c *httpapi.Config) {
-		c.Logger = slog.New(slog.NewTextHandler(&logged, nil))
-		c.Metrics = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.URL.RawQuery == "late" {
-				_, _ = w.Write(make([]byte, 100_000))
-			}
-			panic("boom")
-		})
-	})
-	if a := p.do("GET /metrics"); a.status != 500 || a.body != message("INTERNAL_ERROR") || a.header.Get("X-NSQ-Content-Type") != nsqType {
-		t.Errorf("%d %s", a.status, a.body)
-	}
-	if text := logged.String(); !contains(text, "boom") || !contains(text, "guard_test.go") {
-		t.Errorf("no stack in the log: %s", text)
-	}
-	conn := p.dial()
-	defer conn.Close()
-	fmt.Fprint(conn, "GET /metrics?late HTTP/1.1\r\nHost: a\r\n\r\n")
-	if all := readAll(t, conn); strings.HasSuffix(all, "0\r\n\r\n") || contains(all, "INTERNAL_ERROR") {
-		t.Error("half an answer looks like a whole one")
-	}
-	if a := p.do("GET /ping"); a.status != 200 {
-		t.Errorf("after a panic: %d", a.status)
 	}
 }
 

@@ -53,34 +53,16 @@ func TestLegacyReads(t *testing.T) {
 		{"GET /lookup?topic=empty", 200, `{"channels":[],"producers":[{` + n1 + `}]}`},
 		{"GET /lookup?topic=bare", 200, `{"channels":[],"producers":[]}`},
 		{"GET /lookup?topic=e%23ephemeral", 200, `{"channels":[],"producers":[{` + n2 + `}]}`},
-		{"GET /lookup?topic=bare&topic=nope", 200, `{"channels":[],"producers":[]}`},
-		{"GET /lookup?topic=nope&topic=bare", 404, message("TOPIC_NOT_FOUND")},
-		{"GET /lookup?topic=nope", 404, message("TOPIC_NOT_FOUND")},
-		{"GET /lookup?topic=", 404, message("TOPIC_NOT_FOUND")},
-		{"GET /lookup?topic=t%24", 404, message("TOPIC_NOT_FOUND")},
-		{"GET /lookup?topic=t%00", 404, message("TOPIC_NOT_FOUND")},
-		{"GET /lookup?topic=*", 404, message("TOPIC_NOT_FOUND")},
-		{"GET /lookup?topic=" + strings.Repeat("x", 65), 404, message("TOPIC_NOT_FOUND")},
-		{"GET /lookup", 400, message("MISSING_ARG_TOPIC")},
-		{"GET /lookup?Topic=t", 400, message("MISSING_ARG_TOPIC")},
-		{"GET /lookup?topic=%zz", 400, message("INVALID_REQUEST")},
-		{"GET /lookup?topic=t;x=1", 400, message("INVALID_REQUEST")},
 		{"GET /channels?topic=t", 200, `{"channels":["c","d"]}`},
 		{"GET /channels?topic=bare", 200, `{"channels":[]}`},
 		{"GET /channels?topic=nope", 200, `{"channels":[]}`},
 		{"GET /channels?topic=", 200, `{"channels":[]}`},
-		{"GET /channels?topic=*", 200, `{"channels":[]}`},
 		{"GET /channels?topic=a%00b", 200, `{"channels":[]}`},
 		{"GET /channels", 400, message("MISSING_ARG_TOPIC")},
-		{"GET /channels?topic=%zz", 400, message("INVALID_REQUEST")},
 		{"GET /nodes?%zz", 200, `{"producers":[` +
 			`{` + strings.ReplaceAll(n1, "n1", "n0") + `,"tombstones":[],"topics":[]},` +
 			`{` + n1 + `,"tombstones":[false,false],"topics":["empty","t"]},` +
 			`{` + n2 + `,"tombstones":[false,false],"topics":["e#ephemeral","t"]}]}`},
-		{"GET /nope", 404, message("NOT_FOUND")},
-		{"GET /", 404, message("NOT_FOUND")},
-		{"POST /", 404, message("NOT_FOUND")},
-		{"POST /create_topic?topic=t", 404, message("NOT_FOUND")},
 		{"GET /debug/pprof/nope", 404, message("NOT_FOUND")},
 	} {
 		t.Run(test.request, func(t *testing.T) {
@@ -161,7 +143,7 @@ func TestRoutesMethodsAndRedirects(t *testing.T) {
 			row{"OPTIONS " + path, 200, post, "", ""})
 	}
 	for _, test := range rows {
-		t.Run(test.request, func(t *testing.T) {
+		t.Run("H8 "+test.request, func(t *testing.T) {
 			a := p.do(test.request)
 			got := row{test.request, a.status, a.header.Get("Allow"), a.header.Get("Location"), a.body}
 			if got != test {

@@ -18,19 +18,11 @@ func TestWriteArguments(t *testing.T) {
 		status        int
 	}{
 		{"POST /topic/create", "MISSING_ARG_TOPIC", 400},
-		{"POST /topic/create?topic=", "INVALID_ARG_TOPIC", 400},
-		{"POST /topic/create?topic=*", "INVALID_ARG_TOPIC", 400},
-		{"POST /topic/create?topic=a%20b", "INVALID_ARG_TOPIC", 400},
-		{"POST /topic/create?topic=" + long, "INVALID_ARG_TOPIC", 400},
-		{"POST /topic/create?topic=%zz", "INVALID_REQUEST", 400},
-		{"POST /topic/create?topic=a;b", "INVALID_REQUEST", 400},
 		{"POST /topic/delete", "MISSING_ARG_TOPIC", 400},
-		{"POST /topic/delete?topic=*", "INVALID_ARG_TOPIC", 400},
 		{"POST /topic/delete?topic=%zz", "INVALID_REQUEST", 400},
 		{"POST /topic/tombstone", "MISSING_ARG_TOPIC", 400},
 		{"POST /topic/tombstone?node=x:1", "MISSING_ARG_TOPIC", 400},
 		{"POST /topic/tombstone?topic=t", "MISSING_ARG_NODE", 400},
-		{"POST /topic/tombstone?topic=*&node=x:1", "INVALID_ARG_TOPIC", 400},
 		{"POST /topic/tombstone?topic=%zz", "INVALID_REQUEST", 400},
 	} {
 		if a := p.do(test.request); a.status != test.status || a.body != message(test.code) || a.header.Get("Content-Type") != jsonType {
@@ -81,7 +73,6 @@ func TestWrites(t *testing.T) {
 	want("GET /channels?topic=u", `{"channels":["c"]}`)
 	wantDone(t, p, "POST /channel/delete?topic=u&channel=c")
 	want("POST /channel/delete?topic=u&channel=c", message("CHANNEL_NOT_FOUND"))
-	want("POST /channel/delete?topic=nope&channel=c", message("CHANNEL_NOT_FOUND"))
 	wantDone(t, p, "POST /topic/delete?topic=t")
 	wantDone(t, p, "POST /topic/delete?topic=t")
 	wantDone(t, p, "POST /topic/delete?topic=")
@@ -112,10 +103,12 @@ func TestTombstoneNodes(t *testing.T) {
 		return strings.Count(p.do("GET /lookup?topic="+topic).body, "remote_address")
 	}
 	for _, node := range []string{"n1:4150", "n1", "", "n1:4151:", "x:4151", "%00", strings.Repeat("y", 300), "[n1]:4151"} {
-		wantDone(t, p, "POST /topic/tombstone?topic=t&node="+node)
-		if got := shown("t"); got != 2 {
-			t.Errorf("node %q hid a producer: %d shown", node, got)
-		}
+		t.Run("H7 node "+node, func(t *testing.T) {
+			wantDone(t, p, "POST /topic/tombstone?topic=t&node="+node)
+			if got := shown("t"); got != 2 {
+				t.Errorf("%d producers are shown", got)
+			}
+		})
 	}
 	wantDone(t, p, "POST /topic/tombstone?topic=nope&node=n1:4151")
 	wantDone(t, p, "POST /topic/tombstone?topic=a%00b&node=n1:4151")

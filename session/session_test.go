@@ -240,7 +240,7 @@ func TestLimits(t *testing.T) {
 		check(t, "t c", func() error { return s.Register("t", "c") }, nil, 0)
 		check(t, "t d", func() error { return s.Register("t", "d") }, nil, 0)
 		check(t, "third channel", func() error { return s.Register("t", "e") }, session.ErrLimit, 0)
-		check(t, "two names, one free", func() error { return s.Register("u", "c") }, session.ErrLimit, 0)
+		check(t, "T33 two names, one free", func() error { return s.Register("u", "c") }, session.ErrLimit, 0)
 		check(t, "fourth name", func() error { return s.Register("u", "") }, nil, 0)
 		check(t, "fifth name", func() error { return s.Register("v", "") }, session.ErrLimit, 0)
 		check(t, "old name", func() error { return s.Register("t", "c") }, nil, 0)

@@ -96,6 +96,11 @@ func (f fakeSession) Close() { f.s.note("close") }
 
 func serve(t testing.TB, s *sessions, limits tcpproto.Limits, log *slog.Logger) *tcpproto.Server {
 	t.Helper()
+	return serveSessions(t, s, limits, log)
+}
+
+func serveSessions(t testing.TB, s tcpproto.Sessions, limits tcpproto.Limits, log *slog.Logger) *tcpproto.Server {
+	t.Helper()
 	server := tcpproto.New(tcpproto.Config{
 		Address: "127.0.0.1:0", BroadcastAddress: "peer-a", Hostname: "host-a", Version: "0.1.0",
 		HTTPPort: func() int { return 4161 }, Sessions: s, Limits: limits, Logger: log,

@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -31,14 +30,14 @@ func TestTooSlow(t *testing.T) {
 		answers []string
 		after   time.Duration
 	}{
-		"no magic":         {"", nil, short().Magic},
-		"half the magic":   {"  V", nil, short().Magic},
-		"no IDENTIFY":      {"  V1", nil, short().Identify},
-		"only PING":        {"  V1PING\n", []string{"OK"}, short().IdentifyPing},
-		"half a line":      {"  V1PIN", nil, short().Line},
-		"half the length":  {"  V1IDENTIFY\n\x00", nil, short().Body},
-		"half the body":    {"  V1IDENTIFY\n\x00\x00\x00\x64{", nil, short().Body},
-		"half a line late": {"  V1" + identifyWith(nsqd) + "REGISTER", []string{""}, short().Line},
+		"T20 no magic":         {"", nil, short().Magic},
+		"T20 half the magic":   {"  V", nil, short().Magic},
+		"no IDENTIFY":          {"  V1", nil, short().Identify},
+		"only PING":            {"  V1PING\n", []string{"OK"}, short().IdentifyPing},
+		"T22 half a line":      {"  V1PIN", nil, short().Line},
+		"T5 half the length":   {"  V1IDENTIFY\n\x00", nil, short().Body},
+		"T5 half the body":     {"  V1IDENTIFY\n\x00\x00\x00\x64{", nil, short().Body},
+		"T22 half a line late": {"  V1" + identifyWith(nsqd) + "REGISTER", []string{""}, short().Line},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -60,31 +59,6 @@ func TestTooSlow(t *testing.T) {
 	}
 }
 
-func TestDrippingLineIsCutFromItsFirstByte(t *testing.T) {
-	limits := short()
-	c := identified(t, serve(t, &sessions{}, limits, nil))
-	began := time.Now()
-	ticker := time.NewTicker(limits.Line / 4)
-	defer ticker.Stop()
-	ended := make(chan error, 1)
-	go func() {
-		_, err := c.frame()
-		ended <- err
-	}()
-	for {
-		select {
-		case <-ticker.C:
-			_, _ = io.WriteString(c, "P") // fails once the server has closed
-			continue
-		case <-ended:
-		}
-		break
-	}
-	if took := time.Since(began); took < limits.Line || took > limits.Line+patience/2 {
-		t.Errorf("closed after %v", took)
-	}
-}
-
 func TestSilentAfterIdentifyStays(t *testing.T) {
 	c := identified(t, serve(t, &sessions{}, short(), nil))
 	if err := c.SetReadDeadline(time.Now().Add(2 * short().IdentifyPing)); err != nil {
@@ -101,52 +75,6 @@ func TestSilentAfterIdentifyStays(t *testing.T) {
 	c.want("OK")
 }
 
-func TestEndlessLineKeepsMemoryFlat(t *testing.T) {
-	server := serve(t, &sessions{}, tcpproto.Limits{}, nil)
-	c := dial(t, server)
-	before := allocated()
-	c.send("  V1")
-	chunk := bytes.Repeat([]byte("x"), 64<<10)
-	for range 1000 {
-		if _, err := c.Write(chunk); err != nil {
-			break // the server has closed
-		}
-	}
-	eventually(t, "closed", func() bool { return server.Stats().Connections == 0 })
-	if used := allocated() - before; used > 1<<20 {
-		t.Errorf("%d bytes allocated", used)
-	}
-}
-
-func allocated() uint64 {
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return m.TotalAlloc
-}
-
-func TestUnreadAnswers(t *testing.T) {
-	s := &sessions{}
-	limits := short()
-	limits.Commands, limits.CommandBurst = 10_000_000, 10_000_000
-	server := serve(t, s, limits, nil)
-	c := identified(t, server)
-	pings := []byte(strings.Repeat("PING\n", 10_000))
-	failed := false
-	for range 1000 {
-		if _, err := c.Write(pings); err != nil {
-			failed = true
-			break
-		}
-	}
-	if !failed {
-		t.Error("10 M commands went through without a reader")
-	}
-	eventually(t, "closed", func() bool { return server.Stats().Connections == 0 })
-	if got := s.noted(); !strings.HasSuffix(got, "; close") {
-		t.Error("the session was not closed")
-	}
-}
-
 func TestAnswersDoNotWaitForTheNextCommand(t *testing.T) {
 	release := make(chan struct{})
 	s := &sessions{change: func(words ...string) error {
@@ -161,31 +89,6 @@ func TestAnswersDoNotWaitForTheNextCommand(t *testing.T) {
 	c.want("OK", "OK")
 	c.send("G\nREGISTER slow\nPING\n")
 	c.want("OK")
-}
-
-func TestHalfCloseIsAnswered(t *testing.T) {
-	s := &sessions{}
-	c := identified(t, serve(t, s, tcpproto.Limits{}, nil))
-	c.send("REGISTER t\nPING\nUNREG")
-	if err := c.CloseWrite(); err != nil {
-		t.Fatal(err)
-	}
-	c.want("OK", "OK")
-	c.wantEnd()
-	eventually(t, "close", func() bool { return s.noted() == "open h:4150; register t/; ping; close" })
-}
-
-func TestResetEndsTheSession(t *testing.T) {
-	s := &sessions{}
-	c := identified(t, serve(t, s, tcpproto.Limits{}, nil))
-	c.send("REGIS")
-	if err := c.SetLinger(0); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Close(); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "close", func() bool { return s.noted() == "open h:4150; close" })
 }
 
 func TestReplacedConnectionIsClosed(t *testing.T) {
