@@ -59,6 +59,7 @@ func (n *Node) tryForm(ctx context.Context) (waiting string, err error) {
 		return "", n.found([]registry.NodeID{n.id})
 	}
 	var candidates []registry.NodeID
+	var others []string // fresh ones that do not count
 	var refusals []error
 	for _, m := range n.gossip.alive() {
 		if m.ClusterID != "" {
@@ -72,7 +73,7 @@ func (n *Node) tryForm(ctx context.Context) (waiting string, err error) {
 		if m.Expect == n.cfg.BootstrapExpect {
 			candidates = append(candidates, m.ID)
 		} else {
-			n.log.Debug("fresh peer with another -bootstrap-expect", "peer", m.ID, "its", m.Expect, "ours", n.cfg.BootstrapExpect)
+			others = append(others, fmt.Sprintf("%s has -bootstrap-expect=%d", m.ID.Name(), m.Expect))
 		}
 	}
 	if len(refusals) > 0 {
@@ -83,7 +84,10 @@ func (n *Node) tryForm(ctx context.Context) (waiting string, err error) {
 	case expect == 0:
 		return fmt.Sprintf("no member of a cluster answers at -join=%s", strings.Join(n.cfg.Join, ",")), nil
 	case len(candidates) != expect:
-		return fmt.Sprintf("have %d of %d peers: %s", len(candidates), expect, names(candidates)), nil
+		have := fmt.Sprintf("have %d of %d peers: %s", len(candidates), expect, names(candidates))
+		return strings.Join(append([]string{have}, others...), "; "), nil
+	case sameName(candidates) != "":
+		return fmt.Sprintf("two peers are named %s: give one of them another -node-name, and an empty -data-path", sameName(candidates)), nil
 	case candidates[0] != n.id:
 		return fmt.Sprintf("%s founds the cluster of %s", candidates[0].Name(), names(candidates)), nil
 	}
@@ -282,6 +286,18 @@ func (n *Node) isGone(ctx context.Context, id registry.NodeID) error {
 		return nil
 	}
 	return fmt.Errorf("%s, of the same name, is alive: give one of the two another -node-name", id)
+}
+
+// sameName returns a name that two of ids have, or "".
+func sameName(ids []registry.NodeID) string {
+	seen := map[string]bool{}
+	for _, id := range ids {
+		if seen[id.Name()] {
+			return id.Name()
+		}
+		seen[id.Name()] = true
+	}
+	return ""
 }
 
 func names(ids []registry.NodeID) string {

@@ -182,6 +182,9 @@ func (n *Node) openIdentity() error {
 	if id, err = dir.NextEpoch(id, n.raftLog); err != nil {
 		return err
 	}
+	if id.ClusterID != "" && n.cfg.BootstrapExpect > 0 {
+		n.log.Info("-bootstrap-expect has no effect: this peer belongs to a cluster already", "cluster", id.ClusterID)
+	}
 	n.identity, n.id, n.epoch = id, id.NodeID, id.Epoch
 	n.clusterID.Store(&id.ClusterID)
 	return nil

@@ -18,7 +18,11 @@ import (
 	"github.com/lookupd/lookupd/store"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// memberlist's Shutdown does not wait for a probe under way, which ends by
+	// its own time-out.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/hashicorp/memberlist.(*Memberlist).probeNode"))
+}
 
 func TestAlonePeerFoundsItsCluster(t *testing.T) {
 	p := startPeer(t, "solo", nil)
@@ -247,27 +251,6 @@ func TestWipedPeerReplacesItsOldID(t *testing.T) {
 		}
 		return errors.New(lost.status().Sentence)
 	})
-}
-
-// Fresh peers do not form a cluster unless exactly the expected number is there.
-func TestNoClusterOfTheWrongSize(t *testing.T) {
-	a := startPeer(t, "a", func(c *cluster.Config) { c.BootstrapExpect = 3 })
-	b := startPeer(t, "b", func(c *cluster.Config) { c.BootstrapExpect, c.Join = 3, []string{a.GossipAddr()} })
-	eventually(t, 10*time.Second, "both wait", func() error {
-		for _, p := range []*testPeer{a, b} {
-			if s := p.status(); !strings.Contains(s.Sentence, "have 2 of 3 peers: a, b") {
-				return errors.New(s.Sentence)
-			}
-		}
-		return nil
-	})
-	c := startPeer(t, "c", func(c *cluster.Config) { c.BootstrapExpect, c.Join = 3, []string{a.GossipAddr()} })
-	for _, p := range []*testPeer{a, b, c} {
-		p.waitReady()
-	}
-	if a.ClusterID() == "" || a.ClusterID() != b.ClusterID() || a.ClusterID() != c.ClusterID() {
-		t.Fatalf("cluster ids %q %q %q", a.ClusterID(), b.ClusterID(), c.ClusterID())
-	}
 }
 
 // A batch is applied once, though the leader changes again and again.

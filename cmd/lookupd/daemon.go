@@ -56,6 +56,12 @@ func (d *daemon) start() (err error) {
 	for _, warning := range d.dir.Warnings() {
 		d.log.Warn(warning)
 	}
+	if err = d.checkFiles(); err != nil {
+		return err
+	}
+	if err = d.o.tryPorts(); err != nil {
+		return err
+	}
 	d.pressure.start()
 	reg, err := newMetricsRegistry()
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -97,7 +98,7 @@ func TestRefusedStarts(t *testing.T) {
 		}
 	})
 
-	t.Run("second process on the directory", func(t *testing.T) {
+	t.Run("C5 second process on the directory", func(t *testing.T) {
 		_, err := startDaemon(t, loopbackOptions(t, path))
 		if !errors.Is(err, store.ErrLocked) || !strings.Contains(err.Error(), path) {
 			t.Fatal(err)
@@ -109,28 +110,36 @@ func TestRefusedStarts(t *testing.T) {
 		"peer-address":   func(o *options, a string) { o.peerAddress = a },
 		"gossip-address": func(o *options, a string) { o.gossipAddress = a },
 	} {
-		t.Run("port in use: "+flag, func(t *testing.T) {
+		t.Run("C3 port in use: "+flag, func(t *testing.T) {
 			taken, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer taken.Close()
-			o := loopbackOptions(t, t.TempDir()+"/data")
-			set(o, taken.Addr().String())
-			_, err = startDaemon(t, o)
-			if err == nil || !strings.Contains(err.Error(), taken.Addr().String()) {
-				t.Fatal(err)
-			}
-			again, err := startDaemon(t, loopbackOptions(t, o.dataPath))
-			if err != nil {
-				t.Fatalf("after the failed start: %v", err)
-			}
-			if err := again.stop(); err != nil {
-				t.Error(err)
-			}
+			refusedUntouched(t, "-"+flag, func(o *options) { set(o, taken.Addr().String()) })
 		})
 	}
-	t.Run("directory is a file", func(t *testing.T) {
+	t.Run("C3 two listeners on one port", func(t *testing.T) {
+		free, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		address := free.Addr().String()
+		free.Close()
+		_, port, err := net.SplitHostPort(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		refusedUntouched(t, "-http-address", func(o *options) { o.tcpAddress, o.httpAddress = address, "0.0.0.0:"+port })
+	})
+	t.Run("C6 bad name", func(t *testing.T) {
+		o := loopbackOptions(t, t.TempDir()+"/data")
+		o.nodeName = "a/b"
+		if _, err := startDaemon(t, o); exitCode(err) != exitConfig || !strings.Contains(err.Error(), `"a/b"`) {
+			t.Fatalf("exit code %d: %v", exitCode(err), err)
+		}
+	})
+	t.Run("C4 directory is a file", func(t *testing.T) {
 		file := t.TempDir() + "/data"
 		if err := os.WriteFile(file, nil, 0o600); err != nil {
 			t.Fatal(err)
@@ -139,7 +148,7 @@ func TestRefusedStarts(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	t.Run("log missing", func(t *testing.T) {
+	t.Run("D1 log missing", func(t *testing.T) {
 		o := loopbackOptions(t, t.TempDir()+"/data")
 		d, err := startDaemon(t, o)
 		if err != nil {
@@ -165,5 +174,66 @@ func TestLogLine(t *testing.T) {
 	line := regexp.MustCompile(`^\[lookupd\] \d{4}/\d\d/\d\d \d\d:\d\d:\d\d\.\d{6} WARNING: odd component=raft g\.text="a \\"b\\"\\n" g\.n=3 g\.err=x g\.bytes="\\xff"\n$`)
 	if !line.Match(out.Bytes()) {
 		t.Error(out.String())
+	}
+}
+
+// refusedUntouched starts a peer once as it ought to be, then with a fault, which
+// must be told by its flag and leave the data as it was.
+func refusedUntouched(t *testing.T, flag string, fault func(*options)) {
+	t.Helper()
+	o := loopbackOptions(t, t.TempDir()+"/data")
+	restart := func() {
+		t.Helper()
+		d, err := startDaemon(t, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := d.stop(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	restart()
+	before := dataFiles(t, o.dataPath)
+	bad := loopbackOptions(t, o.dataPath)
+	fault(bad)
+	if _, err := startDaemon(t, bad); err == nil || !strings.Contains(err.Error(), flag+": ") || !strings.Contains(err.Error(), "address already in use") {
+		t.Errorf("got %v", err)
+	}
+	if after := dataFiles(t, o.dataPath); after != before {
+		t.Error("the data was touched")
+	}
+	restart()
+}
+
+// dataFiles returns what must last of a data directory.
+func dataFiles(t *testing.T, path string) (files [2]string) {
+	t.Helper()
+	for i, name := range []string{"node.json", "raft/raft.db"} {
+		content, err := os.ReadFile(filepath.Join(path, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[i] = string(content)
+	}
+	return files
+}
+
+func TestEvenNumbersOfVotersAreWarnedOf(t *testing.T) {
+	for name, voters := range map[string]int{"C6 2 voters": 2, "C6 4 voters": 4} {
+		t.Run(name, func(t *testing.T) {
+			var out bytes.Buffer
+			o := loopbackOptions(t, t.TempDir()+"/data")
+			o.bootstrapExpect = voters
+			d := newDaemon(o, newLogger(&out, "", slog.LevelWarn), func(err error) { t.Errorf("fatal: %v", err) })
+			if err := d.start(); err != nil {
+				t.Fatal(err)
+			}
+			if err := d.stop(); err != nil {
+				t.Fatal(err)
+			}
+			if !strings.Contains(out.String(), "an even number of voters") {
+				t.Errorf("no warning in %s", out.String())
+			}
+		})
 	}
 }

@@ -93,6 +93,8 @@ func exitCode(err error) int {
 		return exitRefused
 	case errors.Is(err, store.ErrDamaged):
 		return exitDamaged
+	case errors.Is(err, store.ErrBadNodeName), errors.Is(err, errFewFiles):
+		return exitConfig
 	default:
 		return exitFailed
 	}

@@ -89,29 +89,29 @@ func TestBadSettings(t *testing.T) {
 		env  []string
 		want []string
 	}{
-		{name: "unknown flag", args: []string{"-tcp-adress=x"}, want: []string{"unknown flag -tcp-adress: did you mean -tcp-address?"}},
-		{name: "another daemon's flag", args: []string{"-data-dir=x"}, want: []string{"-data-dir: did you mean -data-path?"}},
+		{name: "C1 unknown flag", args: []string{"-tcp-adress=x"}, want: []string{"unknown flag -tcp-adress: did you mean -tcp-address?"}},
+		{name: "C1 another daemon's flag", args: []string{"-data-dir=x"}, want: []string{"-data-dir: did you mean -data-path?"}},
 		{name: "and one more", args: []string{"--retry-join=x"}, want: []string{"did you mean -join?"}},
 		{name: "argument", args: []string{"serve"}, want: []string{`unexpected argument "serve"`}},
-		{name: "wrong type", args: []string{"-bootstrap-expect=many"}, want: []string{"bootstrap-expect", "many"}},
-		{name: "duration without unit", args: []string{"-tombstone-lifetime=45"}, want: []string{"tombstone-lifetime"}},
-		{name: "negative duration", args: []string{"-inactive-producer-timeout=-1s"}, want: []string{"-inactive-producer-timeout (flag)"}},
-		{name: "unknown key", file: "data_pth = 'x'", want: []string{`unknown key "data_pth": did you mean data_path?`}},
-		{name: "wrong type in the file", file: "insecure = 'perhaps'", want: []string{"insecure = perhaps"}},
+		{name: "C1 wrong type", args: []string{"-bootstrap-expect=many"}, want: []string{"bootstrap-expect", "many"}},
+		{name: "C2 duration without unit", args: []string{"-tombstone-lifetime=45"}, want: []string{"tombstone-lifetime"}},
+		{name: "C2 negative duration", args: []string{"-inactive-producer-timeout=-1s"}, want: []string{"-inactive-producer-timeout (flag)"}},
+		{name: "C1 unknown key", file: "data_pth = 'x'", want: []string{`unknown key "data_pth": did you mean data_path?`}},
+		{name: "C1 wrong type in the file", file: "insecure = 'perhaps'", want: []string{"insecure = perhaps"}},
 		{name: "table in the file", file: "[join]\na = 1", want: []string{"join"}},
 		{name: "not TOML", file: "data_path", want: []string{"-config"}},
 		{name: "file absent", args: []string{"-config=/does/not/exist"}, want: []string{"-config /does/not/exist"}},
-		{name: "wrong type in the environment", env: []string{"LOOKUPD_BOOTSTRAP_EXPECT=x"}, want: []string{"LOOKUPD_BOOTSTRAP_EXPECT"}},
+		{name: "C1 wrong type in the environment", env: []string{"LOOKUPD_BOOTSTRAP_EXPECT=x"}, want: []string{"LOOKUPD_BOOTSTRAP_EXPECT"}},
 		{name: "not an address", args: []string{"-http-address=4161"}, want: []string{"-http-address (flag)"}},
 		{name: "not a port", args: []string{"-http-address=:99999"}, want: []string{`"99999" is not a port`}},
-		{name: "two listeners on one port", args: []string{"-http-address=0.0.0.0:4160"}, want: []string{"0.0.0.0:4160 is -tcp-address already"}},
+		{name: "C3 two listeners on one port", args: []string{"-http-address=0.0.0.0:4160"}, want: []string{"0.0.0.0:4160 is -tcp-address already"}},
 		{name: "off loopback without -insecure", args: []string{"-join=h1"}, want: []string{"-peer-address", "-gossip-address", "-insecure"}},
-		{name: "advertise nothing", args: []string{"-peer-advertise-address=0.0.0.0:4162"}, want: []string{"-peer-advertise-address"}},
+		{name: "C6 advertise 0.0.0.0", args: []string{"-peer-advertise-address=0.0.0.0:4162"}, want: []string{"-peer-advertise-address"}},
 		{name: "level", args: []string{"-log-level=loud"}, want: []string{`"loud" is none of`}},
 		{name: "no quorum", args: []string{"-on-no-quorum=guess"}, want: []string{"-on-no-quorum"}},
 		{name: "founder that never votes", args: []string{"-non-voter"}, want: []string{"-non-voter"}},
 		{name: "admin networks", args: []string{"-admin-cidr=10.0.0.0"}, want: []string{"admin-cidr"}},
-		{name: "all faults at once", args: []string{"-log-level=loud", "-tombstone-lifetime=0s"}, want: []string{"-log-level", "-tombstone-lifetime"}},
+		{name: "C2 0 where senseless, and other faults at once", args: []string{"-log-level=loud", "-tombstone-lifetime=0s"}, want: []string{"-log-level", "-tombstone-lifetime"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			args := c.args
@@ -126,6 +126,20 @@ func TestBadSettings(t *testing.T) {
 				if !strings.Contains(stderr.String(), want) {
 					t.Errorf("%q is not in: %s", want, stderr.String())
 				}
+			}
+		})
+	}
+}
+
+func TestDurationsOfTheFile(t *testing.T) {
+	for name, text := range map[string]string{
+		"C2 a bare number is milliseconds": "tombstone_lifetime = 1500",
+		"C2 a text has its unit":           "tombstone_lifetime = '1.5s'",
+	} {
+		t.Run(name, func(t *testing.T) {
+			o, _, err := parse([]string{"-config", writeFile(t, text)}, nil)
+			if err != nil || o.tombstoneLifetime != 1500*time.Millisecond {
+				t.Errorf("%s, %v", o.tombstoneLifetime, err)
 			}
 		})
 	}
