@@ -56,7 +56,10 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stdout, "lookupd v%s (built w/%s)\n", version, runtime.Version())
 		return exitStopped
 	case o.printConfig:
-		o.print(stdout, fs)
+		if err := o.print(stdout, fs); err != nil {
+			fmt.Fprintf(stderr, "lookupd: %v\n", err)
+			return exitFailed
+		}
 		return exitStopped
 	}
 	log := newLogger(stderr, o.logPrefix, levels[strings.ToLower(o.logLevel)])

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/BurntSushi/toml"
 )
@@ -149,6 +150,11 @@ func parse(args []string, environ []string) (*options, *flag.FlagSet, error) {
 	if o.configFile != "" {
 		faults = append(faults, o.readFile(fs))
 	}
+	fs.VisitAll(func(f *flag.Flag) { // others cannot be written into a file
+		if text := f.Value.String(); !utf8.ValidString(text) {
+			faults = append(faults, fmt.Errorf("-%s (%s): %q is not UTF-8", f.Name, o.origin(f.Name), text))
+		}
+	})
 	if o.version || o.printConfig {
 		return o, fs, errors.Join(faults...)
 	}
@@ -195,7 +201,11 @@ func fileValue(f *flag.Flag, value any) (string, error) {
 		return strconv.FormatBool(v), nil
 	case int64:
 		if isDuration {
-			return (time.Duration(v) * time.Millisecond).String(), nil
+			d := time.Duration(v) * time.Millisecond
+			if d/time.Millisecond != time.Duration(v) {
+				return "", errors.New("more milliseconds than a duration holds")
+			}
+			return d.String(), nil
 		}
 		return strconv.FormatInt(v, 10), nil
 	case []any:
@@ -218,15 +228,19 @@ func (l *list) Get() any { return []string(*l) }
 // Get makes prefixes a flag.Getter.
 func (p *prefixes) Get() any { return []netip.Prefix(*p) }
 
+// origin says where a flag's value comes from.
+func (o *options) origin(name string) string {
+	if origin := o.origins[name]; origin != "" {
+		return origin
+	}
+	return "default"
+}
+
 // validate returns every fault at once and fills in what depends on others.
 func (o *options) validate() error {
 	var faults []error
 	fault := func(name, format string, args ...any) {
-		origin := o.origins[name]
-		if origin == "" {
-			origin = "default"
-		}
-		faults = append(faults, fmt.Errorf("-%s (%s): "+format, append([]any{name, origin}, args...)...))
+		faults = append(faults, fmt.Errorf("-%s (%s): "+format, append([]any{name, o.origin(name)}, args...)...))
 	}
 	if !slices.Contains([]string{"error", "stale"}, o.onNoQuorum) {
 		fault("on-no-quorum", "%q is neither error nor stale", o.onNoQuorum)
@@ -323,39 +337,4 @@ func splitAddress(address string) (host string, port int, err error) {
 func isLoopback(host string) bool {
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()
-}
-
-// print writes every value with its origin, as a TOML file.
-func (o *options) print(w io.Writer, fs *flag.FlagSet) {
-	o.fillAddresses()
-	fs.VisitAll(func(f *flag.Flag) {
-		if f.Name == "version" || f.Name == "print-config" || f.Name == "config" {
-			return
-		}
-		text := f.Value.String()
-		value := strconv.Quote(text)
-		switch v := f.Value.(flag.Getter).Get().(type) {
-		case bool:
-			value = text
-		case int, int64:
-			if _, err := strconv.ParseInt(text, 10, 64); err == nil { // and no size with its unit
-				value = text
-			}
-		case []string:
-			value = quoteList(v)
-		}
-		origin := o.origins[f.Name]
-		if origin == "" {
-			origin = "default"
-		}
-		fmt.Fprintf(w, "%s = %s # %s\n", strings.ReplaceAll(f.Name, "-", "_"), value, origin)
-	})
-}
-
-func quoteList(items []string) string {
-	quoted := make([]string, len(items))
-	for i, item := range items {
-		quoted[i] = strconv.Quote(item)
-	}
-	return "[" + strings.Join(quoted, ", ") + "]"
 }

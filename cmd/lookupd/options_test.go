@@ -99,6 +99,8 @@ func TestBadSettings(t *testing.T) {
 		{name: "C1 unknown key", file: "data_pth = 'x'", want: []string{`unknown key "data_pth": did you mean data_path?`}},
 		{name: "C1 wrong type in the file", file: "insecure = 'perhaps'", want: []string{"insecure = perhaps"}},
 		{name: "table in the file", file: "[join]\na = 1", want: []string{"join"}},
+		{name: "more milliseconds than a duration holds", file: "tombstone_lifetime = 18446744073710", want: []string{"tombstone_lifetime = 18446744073710"}},
+		{name: "not UTF-8", args: []string{"-log-prefix=\xff"}, want: []string{"-log-prefix (flag)", "UTF-8"}},
 		{name: "not TOML", file: "data_path", want: []string{"-config"}},
 		{name: "file absent", args: []string{"-config=/does/not/exist"}, want: []string{"-config /does/not/exist"}},
 		{name: "C1 wrong type in the environment", env: []string{"LOOKUPD_BOOTSTRAP_EXPECT=x"}, want: []string{"LOOKUPD_BOOTSTRAP_EXPECT"}},
@@ -162,6 +164,21 @@ func TestPrintConfigIsAConfigFile(t *testing.T) {
 		if again, _, _ := strings.Cut(strings.Split(second.String(), "\n")[i], " #"); again != value {
 			t.Errorf("%q became %q", value, again)
 		}
+	}
+}
+
+func TestPrintConfigKeepsEveryText(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "a\nb")
+	if err := os.WriteFile(file, []byte(`log_prefix = "\u0001\u001b\u007f\\ \" \n"`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if code := run([]string{"-print-config", "-config", file}, nil, &out, os.Stderr); code != exitStopped {
+		t.Fatalf("exit code %d", code)
+	}
+	o, _, err := parse([]string{"-config", writeFile(t, out.String())}, nil)
+	if err != nil || o.logPrefix != "\x01\x1b\x7f\\ \" \n" {
+		t.Errorf("%q, %v, from\n%s", o.logPrefix, err, out.String())
 	}
 }
 
