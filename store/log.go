@@ -154,7 +154,7 @@ func (d *Dir) surveyLogFile(path string) (logSurvey, error) {
 	default:
 		return logSurvey{}, nil
 	}
-	indexes, inited, err := checkPages(path)
+	indexes, inited, err := checkPages(path, bucketConf, bucketLogs)
 	if !used && errors.Is(err, ErrDamaged) && info.Size() <= tornLimit {
 		return logSurvey{}, os.Remove(path)
 	}

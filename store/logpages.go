@@ -7,6 +7,7 @@ import (
 	"hash/fnv"
 	"io"
 	"os"
+	"slices"
 )
 
 // The parts of a bbolt file, version 2, in the byte order of the machine:
@@ -54,8 +55,8 @@ type boltMeta struct {
 	transaction             uint64
 }
 
-// pageCheck walks all pages that a bbolt file of raft-boltdb uses, reading the
-// file and not mapping it, and fails on whatever would make bbolt panic, in a
+// pageCheck walks all pages that a bbolt file uses, reading the file and not
+// mapping it, and fails on whatever would make bbolt panic, in a
 // goroutine of its own too, or the process fault: bbolt scans these pages on
 // Open and believes them.
 //
@@ -65,13 +66,15 @@ type boltMeta struct {
 type pageCheck struct {
 	file io.ReaderAt
 	boltMeta
-	reached []bool // by page number
-	indexes []indexRun
+	buckets []string   // that the file must have, sorted, unless it has none
+	reached []bool     // by page number
+	indexes []indexRun // of bucketLogs
 }
 
-// checkPages checks the file and returns which indexes its log holds. inited is
-// false if raft-boltdb has not written to the file.
-func checkPages(path string) (indexes []indexRun, inited bool, err error) {
+// checkPages checks the file, which must have the buckets, given sorted, and no
+// others. It returns which indexes its log holds, if it has one. inited is false
+// if bbolt alone has written to the file.
+func checkPages(path string, buckets ...string) (indexes []indexRun, inited bool, err error) {
 	file, err := openFile(path, os.O_RDONLY, 0)
 	if err != nil {
 		return nil, false, err
@@ -91,9 +94,9 @@ func checkPages(path string) (indexes []indexRun, inited bool, err error) {
 	if need := meta.highest * meta.pageSize; meta.highest > uint64(info.Size()) || need > uint64(info.Size()) {
 		return nil, false, fmt.Errorf("%w: the file has %d bytes and should have %d pages of %d", ErrDamaged, info.Size(), meta.highest, meta.pageSize)
 	}
-	c := &pageCheck{file: file, boltMeta: meta, reached: make([]bool, meta.highest)}
-	buckets, err := c.check()
-	return c.indexes, buckets > 0, err
+	c := &pageCheck{file: file, boltMeta: meta, buckets: buckets, reached: make([]bool, meta.highest)}
+	found, err := c.check()
+	return c.indexes, found > 0, err
 }
 
 // readBoltMeta returns the newer of the meta pages that are whole. The second
@@ -146,9 +149,9 @@ func (c *pageCheck) check() (buckets int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	// Neither is there between bbolt's first write and raft-boltdb's. One alone
-	// would make raft-boltdb create the other, empty.
-	if len(names) > 0 && (len(names) != 2 || names[0] != bucketConf || names[1] != bucketLogs) {
+	// None is there between bbolt's first write and the next. One of raft-boltdb's
+	// two alone would make it create the other, empty.
+	if len(names) > 0 && !slices.Equal(names, c.buckets) {
 		return 0, c.damage("buckets %q", names)
 	}
 	return len(names), c.freePages()

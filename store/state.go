@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/bits"
 	"os"
+	"slices"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -57,6 +58,14 @@ func CreateState(path string) (*State, error) {
 // were verified. It reads all rows and returns ErrStateDamaged unless their
 // hash is the one that the file states.
 func OpenSnapshotState(path string) (s *State, err error) {
+	// On a page that leads astray bbolt panics in a goroutine of its own, or the
+	// process faults: whoever made the file may be broken.
+	switch _, inited, err := checkPages(path, stateBuckets()...); {
+	case err != nil:
+		return nil, fmt.Errorf("%w: %w", ErrStateDamaged, err)
+	case !inited:
+		return nil, fmt.Errorf("%w: no tables", ErrStateDamaged)
+	}
 	defer func() { // bbolt panics on some malformed files (etcd-io/bbolt #446)
 		if p := recover(); p != nil {
 			s, err = nil, fmt.Errorf("%w: %v", ErrStateDamaged, p)
@@ -100,6 +109,16 @@ func openBolt(path string) (*bbolt.DB, error) {
 		return nil, fmt.Errorf("open state %s: %w", path, err)
 	}
 	return db, nil
+}
+
+// stateBuckets returns the names of a state's buckets, sorted.
+func stateBuckets() []string {
+	names := []string{metaBucket}
+	for t := table(1); t <= lastTable; t++ {
+		names = append(names, t.String())
+	}
+	slices.Sort(names)
+	return names
 }
 
 func createBuckets(tx *bbolt.Tx) error {
