@@ -108,6 +108,9 @@ func knownFields(m protoreflect.Message) error {
 // validate holds what store needs to make keys. It may never become stricter:
 // entries that are in a log must stay good.
 func (b Batch) validate() error {
+	if len(b.Origin) > maxOrigin {
+		return fmt.Errorf("%w: origin of %d bytes", ErrBadBatch, len(b.Origin))
+	}
 	for i, command := range b.Commands {
 		if _, noop := command.(registry.Noop); !noop && b.Origin == "" {
 			return fmt.Errorf("%w: command %d: no origin", ErrBadBatch, i+1)
@@ -125,6 +128,9 @@ var (
 	errBadSession  = errors.New("session without a node")
 	errNoCommand   = errors.New("no command")
 )
+
+// maxOrigin is far above a node id's length; no key of the state may be longer.
+const maxOrigin = 1024
 
 // maxProducer is far above what registry.ProducerInfo.Validate allows.
 const maxProducer = 1024
