@@ -15,8 +15,9 @@ import (
 // addressBook remembers on disk where each peer was last seen, so that peers
 // find each other after a restart without gossip's help.
 type addressBook struct {
-	disk *store.AddressBook
-	log  *slog.Logger
+	disk    *store.AddressBook
+	log     *slog.Logger
+	changed chan struct{} // one slot; set when an epoch is new
 
 	mu    sync.Mutex
 	known map[registry.NodeID]store.PeerAddress
@@ -28,7 +29,7 @@ func openAddressBook(dir *store.Dir, log *slog.Logger) *addressBook {
 	if err != nil {
 		log.Warn("the peers' last addresses are lost; -join and gossip find them again", "err", err)
 	}
-	return &addressBook{disk: disk, log: log, known: known}
+	return &addressBook{disk: disk, log: log, changed: make(chan struct{}, 1), known: known}
 }
 
 // learn notes where the living peers are and forgets who is neither alive nor
@@ -40,7 +41,9 @@ func (b *addressBook) learn(members []member, servers map[registry.NodeID]bool) 
 		if ok && was.Peer != m.Address {
 			moved = append(moved, m.ID)
 		}
-		b.known[m.ID] = store.PeerAddress{Peer: m.Address, Gossip: m.gossip, Epoch: max(was.Epoch, m.Epoch)}
+		// The epoch is not gossip's to raise: a peer whose handshake names one
+		// below it is refused for ever.
+		b.known[m.ID] = store.PeerAddress{Peer: m.Address, Gossip: m.gossip, Epoch: was.Epoch}
 	}
 	for id := range b.known {
 		if servers[id] || slices.ContainsFunc(members, func(m member) bool { return m.ID == id }) {
@@ -58,13 +61,18 @@ func (b *addressBook) learn(members []member, servers map[registry.NodeID]bool) 
 	return moved
 }
 
-// sawEpoch notes a later start of a peer; it is on disk with the next change.
+// sawEpoch notes a later start of a peer, as its handshake told; who follows
+// the addresses brings it to disk.
 func (b *addressBook) sawEpoch(id registry.NodeID, epoch uint64) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	known := b.known[id]
 	known.Epoch = max(known.Epoch, epoch)
 	b.known[id] = known
+	b.mu.Unlock()
+	select {
+	case b.changed <- struct{}{}:
+	default:
+	}
 }
 
 // epochs returns the latest start of each peer that was seen.
@@ -125,6 +133,7 @@ func (n *Node) followAddresses(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-n.gossip.changed:
+		case <-n.addresses.changed:
 		}
 	}
 }

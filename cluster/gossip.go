@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/memberlist"
 
 	"github.com/lookupd/lookupd/registry"
+	"github.com/lookupd/lookupd/store"
 )
 
 const (
@@ -220,7 +221,13 @@ func (g *gossip) parse(node *memberlist.Node) (member, error) {
 		return m, fmt.Errorf("metadata is not lookupd's: %w", err)
 	}
 	if node.Name != memberName(m.ID, m.Epoch) {
-		return m, fmt.Errorf("metadata of %q under another name", m.ID)
+		return m, fmt.Errorf("metadata of %.64q under another name", m.ID)
+	}
+	if !store.ValidNodeID(m.ID) {
+		return m, fmt.Errorf("%.64q is not a node id", m.ID)
+	}
+	if host, _, err := splitHostPort(m.Address); err != nil || host == "" {
+		return m, fmt.Errorf("%.64q is not an address", m.Address)
 	}
 	if ours := g.self().ClusterID; ours != "" && m.ClusterID != "" && m.ClusterID != ours {
 		return m, fmt.Errorf("belongs to cluster %.64s, this peer to %s", m.ClusterID, ours)

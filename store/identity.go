@@ -52,6 +52,9 @@ type identityRecord struct {
 	Checksum string `json:"checksum"`
 }
 
+// ValidNodeID reports whether NewIdentity can have made id.
+func ValidNodeID(id registry.NodeID) bool { return nodeID.MatchString(string(id)) }
+
 // NewIdentity draws an identity for a peer that has none: name, and eight
 // random hexadecimal digits that make sure that no peer ever had its node id.
 func NewIdentity(name string) (Identity, error) {
@@ -150,7 +153,7 @@ func decodeIdentity(data []byte) (Identity, error) {
 	if record.Checksum != sum {
 		return Identity{}, fmt.Errorf("%w: checksum %q, expected %q", ErrDamaged, record.Checksum, sum)
 	}
-	if record.Format < 1 || !nodeID.MatchString(string(record.NodeID)) {
+	if record.Format < 1 || !ValidNodeID(record.NodeID) {
 		return Identity{}, fmt.Errorf("%w: node id %q", ErrDamaged, record.NodeID)
 	}
 	return record.Identity, nil
