@@ -137,6 +137,11 @@ func (a fuzzedAnswer) wrong(format string, args ...any) {
 	a.t.Fatalf(format, args...)
 }
 
+// isNSQ looks the header up as it is sent, which is not Go's canonical form.
+func (a fuzzedAnswer) isNSQ() bool {
+	return map[string][]string(a.w.Header())["X-NSQ-Content-Type"] != nil
+}
+
 func (a fuzzedAnswer) check(trouble bool) {
 	a.t.Helper()
 	if len(a.w.Header().Values("Content-Type")) > 1 {
@@ -158,7 +163,7 @@ func (a fuzzedAnswer) check(trouble bool) {
 // checkGood checks a 200: JSON without null, but for the few that are text or empty.
 func (a fuzzedAnswer) checkGood() {
 	a.t.Helper()
-	nsq := a.w.Header()["X-NSQ-Content-Type"] != nil
+	nsq := a.isNSQ()
 	switch {
 	case a.method == http.MethodOptions:
 		if a.w.Header().Get("Allow") == "" || len(a.body) > 0 {
@@ -216,7 +221,7 @@ func cleaned(path string) string {
 func (a fuzzedAnswer) checkError() {
 	a.t.Helper()
 	var said struct{ Code, Message string }
-	if err := json.Unmarshal(a.body, &said); err != nil || a.w.Header()["X-NSQ-Content-Type"] == nil {
+	if err := json.Unmarshal(a.body, &said); err != nil || !a.isNSQ() {
 		a.wrong("no JSON or no NSQ header: %v", err)
 	}
 	if said.Code == "" { // nsqlookupd's form

@@ -47,6 +47,12 @@ func (s *sessions) noted() string {
 	return strings.Join(s.calls, "; ")
 }
 
+func (s *sessions) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls, s.infos, s.ends = nil, nil, nil
+}
+
 func (s *sessions) last(t testing.TB) registry.ProducerInfo {
 	t.Helper()
 	s.mu.Lock()
