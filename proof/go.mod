@@ -7,7 +7,10 @@ exclude github.com/hashicorp/go-metrics v0.7.0
 
 require (
 	github.com/anishathalye/porcupine v1.3.1
+	github.com/hashicorp/raft v1.8.0
+	github.com/hashicorp/raft-boltdb/v2 v2.3.1
 	github.com/lookupd/lookupd v0.0.0
+	go.etcd.io/bbolt v1.5.0
 	golang.org/x/sys v0.47.0
 )
 
@@ -21,11 +24,8 @@ require (
 	github.com/hashicorp/go-metrics v0.6.1 // indirect
 	github.com/hashicorp/go-msgpack/v2 v2.1.5 // indirect
 	github.com/hashicorp/golang-lru v1.0.2 // indirect
-	github.com/hashicorp/raft v1.8.0 // indirect
-	github.com/hashicorp/raft-boltdb/v2 v2.3.1 // indirect
 	github.com/mattn/go-colorable v0.1.12 // indirect
 	github.com/mattn/go-isatty v0.0.14 // indirect
-	go.etcd.io/bbolt v1.5.0 // indirect
 	google.golang.org/protobuf v1.36.11 // indirect
 )
 

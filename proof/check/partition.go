@@ -1,0 +1,377 @@
+package check
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/anishathalye/porcupine"
+
+	"github.com/lookupd/lookupd/proof/history"
+	"github.com/lookupd/lookupd/registry"
+	"github.com/lookupd/lookupd/registry/reference"
+)
+
+// partition is the history of one topic, as porcupine takes it.
+type partition struct {
+	topic *topic
+	ops   []porcupine.Operation
+	err   error
+
+	history  *history.History
+	log      *Log
+	numbers  *numbers
+	byHost   map[string]*history.Session
+	channels []string
+	bounds   []bound // by index
+}
+
+// numbers gives small numbers to what the log names, the same in all partitions.
+type numbers struct {
+	holders   map[reference.Holder]int
+	producers map[registry.ProducerID]int
+	nodes     map[string]uint32 // a producer as /topic/tombstone names it
+	sessions  map[string]seat   // by host name
+	holderOf  []reference.Holder
+}
+
+// seat is a session's place: its holder, and which of the holder's it is.
+type seat struct {
+	holder int
+	number uint16
+}
+
+func newNumbers(h *history.History, l *Log) (*numbers, error) {
+	n := &numbers{
+		holders: map[reference.Holder]int{}, producers: map[registry.ProducerID]int{},
+		nodes: map[string]uint32{}, sessions: map[string]seat{},
+	}
+	for _, s := range h.Sessions {
+		if _, ok := n.producers[s.Producer]; !ok {
+			n.producers[s.Producer] = len(n.producers)
+		}
+	}
+	latest := map[int]uint16{}
+	for _, c := range l.Commands { // a holder's sessions come in their order
+		open, ok := c.Command.(registry.OpenSession)
+		if !ok {
+			continue
+		}
+		holder := reference.Holder{Producer: open.Producer.ID(), Node: open.Session.Node}
+		if _, ok := n.holders[holder]; !ok {
+			n.holders[holder] = len(n.holders)
+			n.holderOf = append(n.holderOf, holder)
+		}
+		at := n.holders[holder]
+		if _, again := n.sessions[open.Producer.Hostname]; !again {
+			latest[at]++
+			n.sessions[open.Producer.Hostname] = seat{at, latest[at]}
+		}
+		bit := uint32(1) << n.producers[holder.Producer]
+		n.nodes[fmt.Sprintf("%s:%d", open.Producer.BroadcastAddress, open.Producer.HTTPPort)] = bit
+	}
+	if len(n.holders) > maxHolders || len(n.producers) > maxProducers {
+		return nil, fmt.Errorf("%d holders and %d producers are more than the model takes", len(n.holders), len(n.producers))
+	}
+	return n, nil
+}
+
+// bound says by when an entry has surely taken effect.
+type bound struct {
+	index  uint64
+	answer int64 // the earliest return of an answer that rests on this index or more
+}
+
+func newPartition(name string, h *history.History, l *Log, n *numbers, byHost map[string]*history.Session) *partition {
+	p := &partition{topic: newTopic(name), history: h, log: l, numbers: n, byHost: byHost}
+	for i, holder := range n.holderOf {
+		p.topic.producerOf[i] = uint8(n.producers[holder.Producer])
+	}
+	for _, op := range h.Ops {
+		if op.Answered() && !op.Stale {
+			p.bounds = append(p.bounds, bound{op.Index, op.Return})
+		}
+	}
+	slices.SortFunc(p.bounds, func(a, b bound) int { return cmp.Compare(a.index, b.index) })
+	for i := len(p.bounds) - 2; i >= 0; i-- {
+		p.bounds[i].answer = min(p.bounds[i].answer, p.bounds[i+1].answer)
+	}
+	p.addAnswered()
+	p.addUnknown()
+	return p
+}
+
+func (p *partition) add(client int, a *action, got answer, call, ret int64) {
+	a.topic = p.topic
+	p.ops = append(p.ops, porcupine.Operation{ClientId: client, Input: a, Output: got, Call: call, Return: ret})
+}
+
+func (p *partition) channel(name string) int8 {
+	if name == "" {
+		return -1
+	}
+	i := slices.Index(p.channels, name)
+	if i < 0 {
+		if len(p.channels) == maxChannels {
+			p.err = fmt.Errorf("topic %s has more than %d channels", p.topic.name, maxChannels)
+			return 0
+		}
+		i = len(p.channels)
+		p.channels = append(p.channels, name)
+		if registry.IsEphemeral(name) {
+			p.topic.ephemeralChannels |= 1 << i
+		}
+	}
+	return int8(i)
+}
+
+// addAnswered adds what clients know.
+func (p *partition) addAnswered() {
+	for _, op := range p.history.Ops {
+		if !op.Answered() || op.Stale {
+			continue
+		}
+		switch op.Kind {
+		case history.Topics:
+			p.add(op.Client, &action{kind: askExists, op: op}, answer{found: slices.Contains(op.Topics, p.topic.name)}, op.Call, op.Return)
+			continue
+		case history.Nodes:
+			p.add(op.Client, &action{kind: askNodes, op: op}, p.nodesAnswer(op), op.Call, op.Return)
+			continue
+		}
+		if op.Topic != p.topic.name {
+			continue
+		}
+		a := p.actionOf(op)
+		got := answer{found: op.Outcome == history.OK}
+		if op.Kind == history.Lookup || op.Kind == history.Channels {
+			got = p.lookupAnswer(op)
+		}
+		p.add(op.Client, a, got, op.Call, op.Return)
+	}
+}
+
+var actionKinds = map[history.Kind]actionKind{
+	history.Register: doRegister, history.Unregister: doUnregister,
+	history.CreateTopic: doCreateTopic, history.DeleteTopic: doDeleteTopic,
+	history.CreateChannel: doCreateChannel, history.DeleteChannel: doDeleteChannel,
+	history.Tombstone: doTombstone, history.Lookup: askLookup, history.Channels: askChannels,
+}
+
+func (p *partition) actionOf(op *history.Op) *action {
+	a := &action{kind: actionKinds[op.Kind], channel: p.channel(op.Channel), producers: p.numbers.nodes[op.Node], op: op}
+	if op.Session != 0 {
+		at := p.numbers.sessions[p.history.Sessions[op.Session-1].Hostname]
+		a.holder, a.session = uint8(at.holder), at.number
+	}
+	return a
+}
+
+func (p *partition) lookupAnswer(op *history.Op) answer {
+	got := answer{found: op.Outcome == history.OK}
+	for _, name := range op.Shown.Channels {
+		got.channels |= 1 << max(0, p.channel(name))
+	}
+	for _, info := range op.Shown.Producers {
+		got.show(p.producer(info))
+	}
+	return got
+}
+
+func (p *partition) nodesAnswer(op *history.Op) (got answer) {
+	for _, node := range op.Nodes {
+		i := slices.Index(node.Topics, p.topic.name)
+		if i < 0 {
+			continue
+		}
+		bit := p.producer(node.ProducerInfo)
+		got.show(bit)
+		if i >= len(node.Tombstones) {
+			got.bad = true
+		} else if node.Tombstones[i] {
+			got.tombs |= bit
+		}
+	}
+	return got
+}
+
+// show notes a producer; each is to be shown once.
+func (a *answer) show(bit uint32) {
+	a.bad = a.bad || bit == 0 || a.producers&bit != 0
+	a.producers |= bit
+}
+
+// producer returns the producer's bit, 0 if no session of it said this.
+func (p *partition) producer(info registry.ProducerInfo) uint32 {
+	s := p.byHost[info.Hostname]
+	if s == nil || s.Producer != info.ID() {
+		return 0
+	}
+	return 1 << p.numbers.producers[s.Producer]
+}
+
+// addUnknown adds the changes whose outcome no client knows, but the log does.
+// Those that changed nothing there need not be placed.
+func (p *partition) addUnknown() {
+	answered := map[asked]int{}
+	for _, op := range p.history.Ops {
+		if op.Answered() && !op.Kind.Reads() && op.Topic == p.topic.name {
+			answered[p.askedOf(op)]++
+		}
+	}
+	touched := p.touched()
+	unknown := p.unknown()
+	var s state
+	for _, c := range p.log.Commands {
+		a, as, ok := p.actionOfCommand(c, touched)
+		if !ok {
+			continue
+		}
+		before := s
+		if ok, next := s.step(a, answer{found: true}); ok {
+			s = next
+		}
+		if answered[as] > 0 {
+			answered[as]--
+			continue
+		}
+		if s == before {
+			continue
+		}
+		p.add(clientOfLog, a, answer{found: true}, p.calledAt(c, as, unknown), p.doneBy(c.Index))
+	}
+}
+
+// clientOfLog is the client of operations that only the log knows.
+const clientOfLog = 1000
+
+// asked is a change as both a client and the log know it; index 0 is any.
+type asked struct {
+	index         uint64
+	kind          actionKind
+	session, peer string
+	channel, node string
+}
+
+func (p *partition) askedOf(op *history.Op) asked {
+	as := asked{index: op.Index, kind: actionKinds[op.Kind], channel: op.Channel, node: op.Node}
+	if op.Session != 0 {
+		as.session = p.history.Sessions[op.Session-1].Hostname
+	} else {
+		as.peer = op.Peer
+	}
+	return as
+}
+
+// touched returns the host names of the sessions that declared the topic.
+func (p *partition) touched() map[string]bool {
+	set := map[string]bool{}
+	for _, op := range p.history.Ops {
+		if op.Session != 0 && op.Topic == p.topic.name {
+			set[p.history.Sessions[op.Session-1].Hostname] = true
+		}
+	}
+	// A holder's older and newer sessions count too: they end, or replace, these.
+	holders := map[int]bool{}
+	for host := range set {
+		if at, ok := p.numbers.sessions[host]; ok {
+			holders[at.holder] = true
+		}
+	}
+	for host, at := range p.numbers.sessions {
+		if holders[at.holder] {
+			set[host] = true
+		}
+	}
+	return set
+}
+
+// unknown returns when each change of unknown outcome was called, earliest first.
+func (p *partition) unknown() map[asked][]int64 {
+	calls := map[asked][]int64{}
+	for _, op := range p.history.Ops { // by call
+		if op.Outcome == history.Unknown && op.Topic == p.topic.name {
+			as := p.askedOf(op)
+			as.index = 0
+			calls[as] = append(calls[as], op.Call)
+		}
+	}
+	return calls
+}
+
+// actionOfCommand translates a command; false if it is not about the topic.
+func (p *partition) actionOfCommand(c Command, touched map[string]bool) (*action, asked, bool) {
+	if kind, id, name, ok := declaration(c.Command); ok {
+		host := p.log.Hosts[id]
+		at := p.numbers.sessions[host]
+		a := &action{kind: actionKinds[kind], holder: uint8(at.holder), session: at.number, channel: p.channelOf(name), topic: p.topic}
+		return a, asked{index: c.Index, kind: a.kind, session: host, channel: name.Channel}, name.Topic == p.topic.name
+	}
+	session := func(kind actionKind, id registry.SessionID) (*action, asked, bool) {
+		host := p.log.Hosts[id]
+		at := p.numbers.sessions[host]
+		return &action{kind: kind, holder: uint8(at.holder), session: at.number, topic: p.topic},
+			asked{index: c.Index, kind: kind, session: host}, touched[host]
+	}
+	write := func(kind actionKind, topic, channel, node string) (*action, asked, bool) {
+		a := &action{kind: kind, channel: p.channelOf(registry.Name{Topic: topic, Channel: channel}), producers: p.numbers.nodes[node], topic: p.topic}
+		return a, asked{index: c.Index, kind: kind, peer: c.Origin.Name(), channel: channel, node: node}, topic == p.topic.name
+	}
+	switch m := c.Command.(type) {
+	case registry.OpenSession:
+		return session(doIdentify, m.Session)
+	case registry.CloseSession:
+		return session(doEnd, m.Session)
+	case registry.EndOrphan:
+		return session(doEnd, m.Session)
+	case registry.CreateTopic:
+		return write(doCreateTopic, m.Topic, "", "")
+	case registry.DeleteTopic:
+		return write(doDeleteTopic, m.Topic, "", "")
+	case registry.CreateChannel:
+		return write(doCreateChannel, m.Topic, m.Channel, "")
+	case registry.DeleteChannel:
+		return write(doDeleteChannel, m.Topic, m.Channel, "")
+	case registry.Tombstone:
+		return write(doTombstone, m.Topic, "", m.Node)
+	}
+	return nil, asked{}, false
+}
+
+// channelOf numbers only channels of this topic.
+func (p *partition) channelOf(name registry.Name) int8 {
+	if name.Topic != p.topic.name {
+		return -1
+	}
+	return p.channel(name.Channel)
+}
+
+// calledAt returns the earliest moment at which a command that no answer is
+// about can have been asked for. Where several could, the earliest is right: it
+// allows all that the others would.
+func (p *partition) calledAt(c Command, as asked, unknown map[asked][]int64) int64 {
+	as.index = 0
+	if calls := unknown[as]; len(calls) > 0 {
+		if as.session == "" {
+			unknown[as] = calls[1:]
+		}
+		return calls[0]
+	}
+	s := p.byHost[as.session]
+	if s == nil {
+		return 0
+	}
+	if as.kind == doEnd {
+		return s.End
+	}
+	return s.Identify
+}
+
+// doneBy returns when the entry at an index had surely taken effect.
+func (p *partition) doneBy(index uint64) int64 {
+	i, _ := slices.BinarySearchFunc(p.bounds, index, func(b bound, index uint64) int { return cmp.Compare(b.index, index) })
+	if i == len(p.bounds) {
+		return history.Forever
+	}
+	return p.bounds[i].answer
+}
