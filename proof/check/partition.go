@@ -31,7 +31,8 @@ type numbers struct {
 	holders   map[reference.Holder]int
 	producers map[registry.ProducerID]int
 	nodes     map[string]uint32 // a producer as /topic/tombstone names it
-	sessions  map[string]seat   // by host name
+	seats     map[registry.SessionID]seat
+	hosts     map[string]seat // by the host name that IDENTIFY gave
 	holderOf  []reference.Holder
 }
 
@@ -44,7 +45,7 @@ type seat struct {
 func newNumbers(h *history.History, l *Log) (*numbers, error) {
 	n := &numbers{
 		holders: map[reference.Holder]int{}, producers: map[registry.ProducerID]int{},
-		nodes: map[string]uint32{}, sessions: map[string]seat{},
+		nodes: map[string]uint32{}, seats: map[registry.SessionID]seat{}, hosts: map[string]seat{},
 	}
 	for _, s := range h.Sessions {
 		if _, ok := n.producers[s.Producer]; !ok {
@@ -53,27 +54,39 @@ func newNumbers(h *history.History, l *Log) (*numbers, error) {
 	}
 	latest := map[int]uint16{}
 	for _, c := range l.Commands { // a holder's sessions come in their order
-		open, ok := c.Command.(registry.OpenSession)
-		if !ok {
-			continue
+		switch m := c.Command.(type) {
+		case registry.OpenSession:
+			host := m.Producer.Hostname
+			n.seat(latest, m.Session, m.Producer.ID())
+			if _, again := n.hosts[host]; !again {
+				n.hosts[host] = n.seats[m.Session]
+			}
+			n.nodes[fmt.Sprintf("%s:%d", m.Producer.BroadcastAddress, m.Producer.HTTPPort)] = 1 << n.producers[m.Producer.ID()]
+		case registry.CloseSession: // maybe of one that ended before it was opened
+			n.seat(latest, m.Session, m.Producer)
+		case registry.EndOrphan:
+			n.seat(latest, m.Session, m.Producer)
 		}
-		holder := reference.Holder{Producer: open.Producer.ID(), Node: open.Session.Node}
-		if _, ok := n.holders[holder]; !ok {
-			n.holders[holder] = len(n.holders)
-			n.holderOf = append(n.holderOf, holder)
-		}
-		at := n.holders[holder]
-		if _, again := n.sessions[open.Producer.Hostname]; !again {
-			latest[at]++
-			n.sessions[open.Producer.Hostname] = seat{at, latest[at]}
-		}
-		bit := uint32(1) << n.producers[holder.Producer]
-		n.nodes[fmt.Sprintf("%s:%d", open.Producer.BroadcastAddress, open.Producer.HTTPPort)] = bit
 	}
 	if len(n.holders) > maxHolders || len(n.producers) > maxProducers {
 		return nil, fmt.Errorf("%d holders and %d producers are more than the model takes", len(n.holders), len(n.producers))
 	}
 	return n, nil
+}
+
+// seat gives a session its place at first sight.
+func (n *numbers) seat(latest map[int]uint16, id registry.SessionID, p registry.ProducerID) {
+	if _, ok := n.seats[id]; ok {
+		return
+	}
+	holder := reference.Holder{Producer: p, Node: id.Node}
+	if _, ok := n.holders[holder]; !ok {
+		n.holders[holder] = len(n.holders)
+		n.holderOf = append(n.holderOf, holder)
+	}
+	at := n.holders[holder]
+	latest[at]++
+	n.seats[id] = seat{at, latest[at]}
 }
 
 // bound says by when an entry has surely taken effect.
@@ -161,7 +174,7 @@ var actionKinds = map[history.Kind]actionKind{
 func (p *partition) actionOf(op *history.Op) *action {
 	a := &action{kind: actionKinds[op.Kind], channel: p.channel(op.Channel), producers: p.numbers.nodes[op.Node], op: op}
 	if op.Session != 0 {
-		at := p.numbers.sessions[p.history.Sessions[op.Session-1].Hostname]
+		at := p.numbers.hosts[p.history.Sessions[op.Session-1].Hostname]
 		a.holder, a.session = uint8(at.holder), at.number
 	}
 	return a
@@ -211,17 +224,22 @@ func (p *partition) producer(info registry.ProducerInfo) uint32 {
 }
 
 // addUnknown adds the changes whose outcome no client knows, but the log does.
-// Those that changed nothing there need not be placed.
+// Those that changed nothing there need not be placed. The log also bounds when
+// each took effect: not before anything that stands before it was called, and not
+// after anything that rests on it was answered. Without these bounds the search
+// would take for ever after an outage, when everything waits for everything.
 func (p *partition) addUnknown() {
-	answered := map[asked]int{}
+	answered := map[asked][]int64{} // when they were called
 	for _, op := range p.history.Ops {
 		if op.Answered() && !op.Kind.Reads() && op.Topic == p.topic.name {
-			answered[p.askedOf(op)]++
+			as := p.askedOf(op)
+			answered[as] = append(answered[as], op.Call)
 		}
 	}
 	touched := p.touched()
 	unknown := p.unknown()
 	var s state
+	earliest := int64(0)
 	for _, c := range p.log.Commands {
 		a, as, ok := p.actionOfCommand(c, touched)
 		if !ok {
@@ -231,14 +249,16 @@ func (p *partition) addUnknown() {
 		if ok, next := s.step(a, answer{found: true}); ok {
 			s = next
 		}
-		if answered[as] > 0 {
-			answered[as]--
+		if calls := answered[as]; len(calls) > 0 {
+			earliest, answered[as] = max(earliest, calls[0]), calls[1:]
 			continue
 		}
 		if s == before {
 			continue
 		}
-		p.add(clientOfLog, a, answer{found: true}, p.calledAt(c, as, unknown), p.doneBy(c.Index))
+		done := p.doneBy(c.Index)
+		earliest = max(earliest+1, p.calledAt(c, as, unknown)) // +1: in the log's order
+		p.add(clientOfLog, a, answer{found: true}, min(earliest, done), done)
 	}
 }
 
@@ -263,27 +283,18 @@ func (p *partition) askedOf(op *history.Op) asked {
 	return as
 }
 
-// touched returns the host names of the sessions that declared the topic.
-func (p *partition) touched() map[string]bool {
-	set := map[string]bool{}
+// touched returns the holders whose sessions declared the topic. All of their
+// sessions count: each ends, or replaces, another.
+func (p *partition) touched() map[int]bool {
+	holders := map[int]bool{}
 	for _, op := range p.history.Ops {
 		if op.Session != 0 && op.Topic == p.topic.name {
-			set[p.history.Sessions[op.Session-1].Hostname] = true
+			if at, ok := p.numbers.hosts[p.history.Sessions[op.Session-1].Hostname]; ok {
+				holders[at.holder] = true
+			}
 		}
 	}
-	// A holder's older and newer sessions count too: they end, or replace, these.
-	holders := map[int]bool{}
-	for host := range set {
-		if at, ok := p.numbers.sessions[host]; ok {
-			holders[at.holder] = true
-		}
-	}
-	for host, at := range p.numbers.sessions {
-		if holders[at.holder] {
-			set[host] = true
-		}
-	}
-	return set
+	return holders
 }
 
 // unknown returns when each change of unknown outcome was called, earliest first.
@@ -300,18 +311,16 @@ func (p *partition) unknown() map[asked][]int64 {
 }
 
 // actionOfCommand translates a command; false if it is not about the topic.
-func (p *partition) actionOfCommand(c Command, touched map[string]bool) (*action, asked, bool) {
+func (p *partition) actionOfCommand(c Command, touched map[int]bool) (*action, asked, bool) {
 	if kind, id, name, ok := declaration(c.Command); ok {
-		host := p.log.Hosts[id]
-		at := p.numbers.sessions[host]
+		host, at := p.log.Hosts[id], p.numbers.seats[id]
 		a := &action{kind: actionKinds[kind], holder: uint8(at.holder), session: at.number, channel: p.channelOf(name), topic: p.topic}
 		return a, asked{index: c.Index, kind: a.kind, session: host, channel: name.Channel}, name.Topic == p.topic.name
 	}
 	session := func(kind actionKind, id registry.SessionID) (*action, asked, bool) {
-		host := p.log.Hosts[id]
-		at := p.numbers.sessions[host]
+		at := p.numbers.seats[id]
 		return &action{kind: kind, holder: uint8(at.holder), session: at.number, topic: p.topic},
-			asked{index: c.Index, kind: kind, session: host}, touched[host]
+			asked{index: c.Index, kind: kind, session: p.log.Hosts[id]}, touched[at.holder]
 	}
 	write := func(kind actionKind, topic, channel, node string) (*action, asked, bool) {
 		a := &action{kind: kind, channel: p.channelOf(registry.Name{Topic: topic, Channel: channel}), producers: p.numbers.nodes[node], topic: p.topic}

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +11,9 @@ import (
 
 	"github.com/lookupd/lookupd/proof/history"
 )
+
+// maxExplained is how many topics that cannot be explained end the search.
+const maxExplained = 2
 
 // Porcupine looks, topic by topic, for an order of all operations that explains
 // what clients saw. It must be called after Witness, which gives the answers over
@@ -44,25 +48,60 @@ func Porcupine(h *history.History, l *Log, topics []string, limit time.Duration,
 			continue
 		}
 		page := filepath.Join(dir, "topic-"+topic+".html")
-		v.violation("topic %s: no order of its %d operations explains the answers: %v (%s)", topic, len(p.ops), result, page)
-		if err := visualize(model, p.ops, limit, page); err != nil {
+		stuck, err := explain(model, p.ops, limit, page)
+		if err != nil {
 			return v, err
+		}
+		v.violation("topic %s: no order of its %d operations explains the answers: %v (%s). %s", topic, len(p.ops), result, page, stuck)
+		if len(v.Violations) == maxExplained {
+			break // one broken promise breaks many topics, and each costs the limit twice
 		}
 	}
 	return v, nil
 }
 
-func visualize(model porcupine.Model, ops []porcupine.Operation, limit time.Duration, path string) error {
+// explain draws what porcupine tried, and says in words where the longest
+// attempt ended.
+func explain(model porcupine.Model, ops []porcupine.Operation, limit time.Duration, path string) (string, error) {
 	_, info := porcupine.CheckOperationsVerbose(model, ops, limit)
 	file, err := os.Create(path)
 	if err != nil {
-		return err
+		return "", err
 	}
-	if err := porcupine.Visualize(model, info, file); err != nil {
-		_ = file.Close()
-		return err
+	if err := errors.Join(porcupine.Visualize(model, info, file), file.Close()); err != nil {
+		return "", err
 	}
-	return file.Close()
+	var longest []porcupine.Operation
+	for _, attempts := range info.PartialLinearizationsOperations() {
+		for _, attempt := range attempts {
+			if len(attempt) > len(longest) {
+				longest = attempt
+			}
+		}
+	}
+	return stuck(model, ops, longest), nil
+}
+
+// stuck names the operation that had to come next: of those left, the one that
+// returned first.
+func stuck(model porcupine.Model, ops, done []porcupine.Operation) string {
+	s := model.Init()
+	placed := map[*action]bool{}
+	for _, op := range done {
+		placed[op.Input.(*action)] = true
+		_, s = model.Step(s, op.Input, op.Output)
+	}
+	var next *porcupine.Operation
+	for i, op := range ops {
+		if !placed[op.Input.(*action)] && (next == nil || op.Return < next.Return) {
+			next = &ops[i]
+		}
+	}
+	if next == nil {
+		return ""
+	}
+	return fmt.Sprintf("The best attempt places %d, to the state %+v; then comes %s, called %d us, returned %d us",
+		len(done), s, describeAction(next.Input.(*action), next.Output.(answer)), next.Call/1000, next.Return/1000)
 }
 
 func describeAction(a *action, got answer) string {

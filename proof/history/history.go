@@ -108,6 +108,7 @@ type Recorder struct {
 	mu       sync.Mutex
 	ops      []*Op
 	sessions []*Session
+	reads    int // answered
 }
 
 // NewRecorder starts the round's clock.
@@ -121,6 +122,9 @@ func (r *Recorder) Add(op *Op) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.ops = append(r.ops, op)
+	if op.Kind.Reads() && op.Answered() {
+		r.reads++
+	}
 }
 
 // Open notes a session that is about to identify itself and gives it its number.
@@ -147,17 +151,11 @@ func (r *Recorder) History() *History {
 	return h
 }
 
-// Count returns how many operations have been recorded so far, and of them the
-// reads that were answered.
-func (r *Recorder) Count() (ops, reads int) {
+// Reads returns how many reads have been answered so far.
+func (r *Recorder) Reads() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, op := range r.ops {
-		if op.Kind.Reads() && op.Answered() {
-			reads++
-		}
-	}
-	return len(r.ops), reads
+	return r.reads
 }
 
 // Floors returns, for each operation, the highest index that was answered before

@@ -21,6 +21,7 @@ const (
 	dialWithin   = time.Second
 	answerWithin = time.Second
 	pingEvery    = 2 * time.Second
+	backOff      = 150 * time.Millisecond
 	maxAnswer    = 1 << 20
 )
 
@@ -61,7 +62,7 @@ func (p *producer) step(ctx context.Context) {
 	switch {
 	case p.conn == nil:
 		if !p.connect() {
-			sleep(ctx, 100*time.Millisecond)
+			sleep(ctx, backOff)
 		}
 	case p.rand.IntN(150) == 0:
 		p.hangUp()
@@ -153,6 +154,7 @@ func (p *producer) change(kind history.Kind) {
 	case err == nil && strings.HasPrefix(answer, "E_UNAVAILABLE"):
 		op.Outcome, op.Return, op.Unavailable = history.Unknown, history.Forever, true
 		p.session.End = op.Call
+		time.Sleep(backOff) // as after any refusal: a minute of them tells no more than a few
 	default:
 		op.Outcome, op.Return = history.Unknown, history.Forever
 		p.lost()

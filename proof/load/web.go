@@ -139,7 +139,6 @@ func (w *web) do(op *history.Op, peer Peer, method, path string) {
 		if errors.As(err, &dial) && dial.Op == "dial" {
 			op.Outcome = history.Failed // nothing was sent
 		}
-		time.Sleep(20 * time.Millisecond) // where nobody listens, do not spin
 	case response.StatusCode == http.StatusOK:
 		op.Outcome = history.OK
 	case response.StatusCode == http.StatusNotFound:
@@ -161,6 +160,9 @@ func (w *web) do(op *history.Op, peer Peer, method, path string) {
 		}
 	}
 	w.load.rec.Add(op)
+	if !op.Answered() {
+		time.Sleep(backOff)
+	}
 }
 
 // decode reads an answer. One that cannot be read is kept as an empty one, which

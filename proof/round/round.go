@@ -1,0 +1,314 @@
+// Package round runs one life of a cluster: clients, faults, and at its end the
+// judges. A round that tested too little fails like one that found a violation.
+package round
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/lookupd/lookupd/proof/check"
+	"github.com/lookupd/lookupd/proof/fault"
+	"github.com/lookupd/lookupd/proof/history"
+	"github.com/lookupd/lookupd/proof/load"
+	"github.com/lookupd/lookupd/supervisor"
+	"github.com/lookupd/lookupd/supervisor/lab"
+)
+
+// Config describes a round.
+type Config struct {
+	Binary string // of a lookupd with the witness
+	Dir    string // takes data, logs and, where something is wrong, what explains it
+	Peers  int
+	Length time.Duration // of the time with faults
+	Seed   uint64
+	Load   load.Config
+	// Network has the hosts of the peers; nil: all on loopback.
+	Network *lab.Network
+	// Kinds are what may go wrong; Faults, if above 0, ends the round early after so many.
+	Kinds []fault.Kind
+	// Clocked says that Binary's wall clock can be set.
+	Clocked bool
+	Log     func(format string, args ...any)
+}
+
+// Floors below which a round counts as one that tested nothing.
+const (
+	minOpsPerSecond      = 500
+	minReadsDuringFaults = 100
+	maxUnknownShare      = 0.05
+)
+
+// How the proof's peers run: no liveness timeout ends within a round, and
+// snapshots come within seconds.
+const (
+	never         = "1h"
+	threshold     = 300
+	trailingLogs  = 1200
+	snapshotEvery = time.Second
+
+	startWithin   = 60 * time.Second
+	settleFor     = 6 * time.Second // what was refused must be done within 5 s of healing
+	sameWithin    = 30 * time.Second
+	decideWithin  = 10 * time.Second // porcupine, per topic
+	betweenFaults = 2 * time.Second
+)
+
+// Result is what a round did and found.
+type Result struct {
+	Seed              uint64
+	Peers             int
+	Seconds           float64
+	Ops               map[string]map[string]int // by kind and outcome
+	Faults            map[string]int            // that took effect, by kind
+	NotRun            map[string]string         // kinds that this machine cannot, and why
+	ReadsDuringFaults int
+	Entries           int
+	Witness           check.Verdict
+	Porcupine         check.Verdict
+	Problems          []string // of the round itself: too few operations, a fault without evidence
+}
+
+// Violations returns all that was found wrong with the product.
+func (r *Result) Violations() []string { return slices.Concat(r.Witness.Violations, r.Porcupine.Violations) }
+
+// Total returns the number of operations.
+func (r *Result) Total() (n int) {
+	for _, outcomes := range r.Ops {
+		for _, count := range outcomes {
+			n += count
+		}
+	}
+	return n
+}
+
+// run is a round under way.
+type run struct {
+	cfg     Config
+	result  *Result
+	group   *supervisor.Group
+	target  *fault.Target
+	rec     *history.Recorder
+	load    *load.Load
+	witness string
+}
+
+// Run does one round. An error means that it could not be done; what it found is
+// in the result.
+func Run(ctx context.Context, cfg Config) (_ *Result, err error) {
+	r := &run{cfg: cfg, group: supervisor.NewGroup(), witness: filepath.Join(cfg.Dir, "witness")}
+	r.result = &Result{Seed: cfg.Seed, Peers: cfg.Peers, Faults: map[string]int{}, NotRun: map[string]string{}, Ops: map[string]map[string]int{}}
+	defer func() { err = errors.Join(err, r.group.KillAll()) }()
+	if err := r.startCluster(ctx); err != nil {
+		return r.result, err
+	}
+	r.startLoad()
+	began := time.Now()
+	r.break_(ctx)
+	if err := r.settle(ctx); err != nil {
+		r.load.Stop()
+		return r.result, err
+	}
+	r.result.Seconds = time.Since(began).Seconds()
+	return r.result, r.judge()
+}
+
+func (r *run) startCluster(ctx context.Context) error {
+	if err := os.MkdirAll(r.witness, 0o700); err != nil {
+		return err
+	}
+	env := []string{"LOOKUPD_WITNESS=" + r.witness, fmt.Sprintf("LOOKUPD_SNAPSHOTS=%d,%d,%s", threshold, trailingLogs, snapshotEvery)}
+	args := []string{"-insecure", "-inactive-producer-timeout", never, "-tombstone-lifetime", never}
+	cluster, hosts, err := r.newCluster(env, args)
+	if err != nil {
+		return err
+	}
+	r.target = &fault.Target{
+		Group: r.group, Cluster: cluster, Network: r.cfg.Network, Hosts: hosts, TrailingLogs: trailingLogs,
+		Rand: rand.New(rand.NewPCG(r.cfg.Seed, 1)), Log: r.cfg.Log,
+	}
+	ctx, cancel := context.WithTimeout(ctx, startWithin)
+	defer cancel()
+	if err := cluster.Start(ctx); err != nil {
+		return err
+	}
+	_, err = cluster.WaitLeader(ctx)
+	return err
+}
+
+// newCluster places the peers: on a host each, or all on loopback.
+func (r *run) newCluster(env, args []string) (*supervisor.Cluster, map[string]*lab.Host, error) {
+	if r.cfg.Network == nil {
+		ports, err := supervisor.FreePeerPorts(r.cfg.Peers)
+		if err != nil {
+			return nil, nil, err
+		}
+		config := supervisor.ClusterConfig{Path: r.cfg.Binary, Dir: r.cfg.Dir, Ports: ports, Args: args, Env: env}
+		return r.group.NewCluster(config), nil, nil
+	}
+	hosts := r.cfg.Network.Hosts()[:r.cfg.Peers]
+	same := supervisor.PeerPorts{TCP: 4160, HTTP: 4161, Peer: 4162, Gossip: 4163}
+	var join []string
+	for _, h := range hosts {
+		join = append(join, net.JoinHostPort(h.Peer, strconv.Itoa(same.Gossip)))
+	}
+	cluster, byName := &supervisor.Cluster{}, map[string]*lab.Host{}
+	for _, h := range hosts {
+		byName[h.Name] = h
+		cluster.Peers = append(cluster.Peers, r.group.NewPeer(supervisor.PeerConfig{
+			Name: h.Name, Path: r.cfg.Binary, Dir: r.cfg.Dir, Ports: same, Host: h.Client, PeerHost: h.Peer, Wrap: h.Wrap(),
+			Join: join, Expect: len(hosts), Args: args, Env: env,
+		}))
+	}
+	return cluster, byName, nil
+}
+
+func (r *run) startLoad() {
+	cfg := r.cfg.Load
+	cfg.Seed = r.cfg.Seed
+	cfg.Peers = func() []load.Peer {
+		var peers []load.Peer
+		for _, p := range r.target.Cluster.Peers {
+			peers = append(peers, load.Peer{Name: p.Name(), TCP: p.TCPAddress(), HTTP: p.HTTPAddress()})
+		}
+		return peers
+	}
+	r.rec = history.NewRecorder()
+	r.load = load.Start(cfg, r.rec)
+}
+
+// break_ injects faults, one after another, until the time is up.
+func (r *run) break_(ctx context.Context) {
+	var able []fault.Kind
+	for _, kind := range r.cfg.Kinds {
+		if why := kind.Needs(r.target); why != "" {
+			r.result.NotRun[kind.Name] = why
+			continue
+		}
+		able = append(able, kind)
+	}
+	until := time.Now().Add(r.cfg.Length)
+	for time.Now().Before(until) && ctx.Err() == nil {
+		if len(able) == 0 {
+			time.Sleep(time.Until(until))
+			return
+		}
+		kind := able[r.target.Rand.IntN(len(able))]
+		began, reads := r.rec.Now(), r.rec.Reads()
+		evidence, err := kind.Run(ctx, r.target)
+		r.result.ReadsDuringFaults += r.rec.Reads() - reads
+		r.cfg.Log("%6.1f s  %s: %s", float64(began)/1e9, kind.Name, evidence)
+		if err != nil {
+			r.problem("fault %q: %v", kind.Name, err)
+			continue
+		}
+		r.result.Faults[kind.Name]++
+		time.Sleep(time.Duration(r.target.Rand.Int64N(int64(betweenFaults))))
+	}
+}
+
+func (r *run) problem(format string, args ...any) {
+	r.result.Problems = append(r.result.Problems, fmt.Sprintf(format, args...))
+}
+
+// settle ends the round: what waits gets its time, everything is read at every
+// peer, and the peers' states are compared.
+func (r *run) settle(ctx context.Context) error {
+	time.Sleep(settleFor)
+	r.load.Settle()
+	if err := r.sameState(ctx); err != nil {
+		return err
+	}
+	r.load.ReadAll()
+	r.load.Freeze()
+	var errs []error
+	for _, p := range r.target.Cluster.Peers {
+		errs = append(errs, p.Stop(10*time.Second))
+	}
+	r.load.Stop()
+	return errors.Join(errs...)
+}
+
+// sameState waits until all peers have one state at one index.
+func (r *run) sameState(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, sameWithin)
+	defer cancel()
+	return supervisor.Poll(ctx, func(ctx context.Context) error {
+		seen := map[string][]string{}
+		for _, p := range r.target.Cluster.Peers {
+			var s struct {
+				Index uint64 `json:"index"`
+				Hash  string `json:"state_hash"`
+			}
+			if err := p.GetJSON(ctx, "/v1/status", &s); err != nil {
+				return err
+			}
+			at := fmt.Sprintf("%s at %d", s.Hash, s.Index)
+			seen[at] = append(seen[at], p.Name())
+		}
+		if len(seen) != 1 {
+			return fmt.Errorf("peers differ: %v", seen)
+		}
+		return nil
+	})
+}
+
+// judge hands the history to the judges.
+func (r *run) judge() error {
+	var dirs []string
+	for _, p := range r.target.Cluster.Peers {
+		dirs = append(dirs, p.DataPath())
+	}
+	l, err := check.ReadLog(r.witness, dirs)
+	if err != nil {
+		return err
+	}
+	h := r.rec.History()
+	r.result.Entries = l.Entries
+	r.result.Witness = check.Witness(h, l)
+	r.cfg.Log("witness: %d checked, violations %q", r.result.Witness.Checked, r.result.Witness.Violations)
+	if r.result.Porcupine, err = check.Porcupine(h, l, r.load.Topics(), decideWithin, r.cfg.Dir); err != nil {
+		return err
+	}
+	r.count(h)
+	return nil
+}
+
+func (r *run) count(h *history.History) {
+	total, unknown := 0, 0
+	for _, op := range h.Ops {
+		kind := op.Kind.String()
+		if r.result.Ops[kind] == nil {
+			r.result.Ops[kind] = map[string]int{}
+		}
+		r.result.Ops[kind][op.Outcome.String()]++
+		total++
+		if op.Outcome == history.Unknown {
+			unknown++
+		}
+	}
+	if rate := float64(total) / r.result.Seconds; rate < minOpsPerSecond {
+		r.problem("%.0f operations per second, less than %d", rate, minOpsPerSecond)
+	}
+	if share := float64(unknown) / float64(max(1, total)); share > maxUnknownShare {
+		r.problem("%.1f %% of the operations have an unknown outcome, more than %.0f %%", 100*share, 100*maxUnknownShare)
+	}
+	if len(r.cfg.Kinds) > 0 && r.result.ReadsDuringFaults < minReadsDuringFaults {
+		r.problem("%d reads answered during faults, less than %d", r.result.ReadsDuringFaults, minReadsDuringFaults)
+	}
+}
+
+// String is one line about the round.
+func (r *Result) String() string {
+	return fmt.Sprintf("seed %d: %d peers, %.0f s, %d operations, %d entries, checked %d by the witness and %d by porcupine, faults %v, violations %d",
+		r.Seed, r.Peers, r.Seconds, r.Total(), r.Entries, r.Witness.Checked, r.Porcupine.Checked,
+		slices.Sorted(maps.Keys(r.Faults)), len(r.Violations()))
+}
