@@ -2,33 +2,119 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
+	"os/signal"
 	"path/filepath"
-	"time"
+	"strings"
+	"syscall"
 
 	"github.com/lookupd/lookupd/proof/fault"
-	"github.com/lookupd/lookupd/proof/load"
-	"github.com/lookupd/lookupd/proof/round"
+	"github.com/lookupd/lookupd/proof/ledger"
+	"github.com/lookupd/lookupd/supervisor"
+	"github.com/lookupd/lookupd/supervisor/lab"
 )
 
+// verb is a subcommand.
+type verb struct {
+	name, help string
+	run        func(ctx context.Context, args []string) error
+}
+
+func verbs() []verb {
+	return []verb{
+		{"mixed", "rounds of clients and faults, with every answer checked", mixed},
+		{"round", "one such round, in this process", oneRound},
+	}
+}
+
 func main() {
-	binary := flag.String("binary", "", "")
-	length := flag.Duration("length", 20*time.Second, "")
-	seed := flag.Uint64("seed", 1, "")
-	peers := flag.Int("peers", 3, "")
-	faults := flag.Bool("faults", false, "")
-	flag.Parse()
-	dir, _ := os.MkdirTemp("", "proof-")
-	cfg := round.Config{Binary: *binary, Dir: filepath.Join(dir, "round"), Peers: *peers, Length: *length, Seed: *seed, Load: load.DefaultConfig(), Log: func(f string, a ...any) { fmt.Printf(f+"\n", a...) }}
-	if *faults {
-		cfg.Kinds = fault.All()
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	if err := run(ctx, os.Args[1:]); err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "proof:", err)
+		os.Exit(1)
 	}
-	res, err := round.Run(context.Background(), cfg)
-	fmt.Println(res, err, dir)
-	for _, v := range append(res.Violations(), res.Problems...) {
-		fmt.Println("  ", v)
+}
+
+func run(ctx context.Context, args []string) error {
+	if len(args) > 0 {
+		for _, v := range verbs() {
+			if v.name == args[0] {
+				return v.run(ctx, args[1:])
+			}
+		}
 	}
-	fmt.Println(res.Ops, res.NotRun)
+	fmt.Println("proof tries to break lookupd's promises. It needs Go; root, namespaces, loop devices and strace for some faults.")
+	fmt.Println()
+	for _, v := range verbs() {
+		fmt.Printf("  proof %-12s %s\n", v.name, v.help)
+	}
+	fmt.Println("\n-help after a verb lists its flags.")
+	if len(args) > 0 {
+		return fmt.Errorf("there is no verb %q", args[0])
+	}
+	return nil
+}
+
+// harness is what all verbs need.
+type harness struct {
+	ctx     context.Context
+	root    string // of the repository
+	self    string // this program
+	dir     string // for everything that runs
+	keep    bool   // the directory stays
+	network bool   // rounds can have networks of their own
+	group   *supervisor.Group
+	seed    uint64
+}
+
+func newHarness(ctx context.Context, seed uint64) (*harness, error) {
+	out, err := exec.Command("git", "rev-parse", "--show-toplevel").Output()
+	if err != nil {
+		return nil, fmt.Errorf("find the repository: %w", err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "lookupd-proof-")
+	if err != nil {
+		return nil, err
+	}
+	fmt.Printf("seed %d, in %s\n", seed, dir)
+	return &harness{
+		ctx: ctx, root: strings.TrimSpace(string(out)), self: self, dir: dir,
+		network: lab.Missing() == nil, group: supervisor.NewGroup(), seed: seed,
+	}, nil
+}
+
+func (h *harness) close() {
+	if err := h.group.KillAll(); err != nil {
+		fmt.Fprintln(os.Stderr, "proof:", err)
+	}
+	if !h.keep {
+		_ = os.RemoveAll(h.dir)
+	}
+}
+
+// build makes a lookupd whose wall clock can be set, with further build tags.
+func (h *harness) build(tags ...string) (string, error) {
+	path := filepath.Join(h.dir, strings.Join(append([]string{"lookupd"}, tags...), "-"))
+	return path, fault.BuildWithClock(h.ctx, h.root, path, append([]string{"hashicorpmetrics"}, tags...)...)
+}
+
+func (h *harness) line(kind string, seed uint64) ledger.Line {
+	return ledger.Line{Kind: kind, Commit: ledger.Commit(h.root), Seed: seed}
+}
+
+// failed is the error of a run that found something.
+func failed(line ledger.Line) error {
+	if len(line.Violations) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s: %s\n  %s", line.Kind, line.Verdict(), strings.Join(line.Violations, "\n  "))
 }

@@ -36,7 +36,7 @@ type Config struct {
 
 // DefaultConfig returns the load of a mixed round.
 func DefaultConfig() Config {
-	return Config{Producers: 8, Writers: 3, Readers: 5, Topics: 40, Pause: 8 * time.Millisecond, StalePercent: 5}
+	return Config{Producers: 8, Writers: 3, Readers: 7, Topics: 40, Pause: 5 * time.Millisecond, StalePercent: 5}
 }
 
 // Load is running clients.

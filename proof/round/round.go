@@ -8,11 +8,9 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/lookupd/lookupd/proof/check"
@@ -31,9 +29,9 @@ type Config struct {
 	Length time.Duration // of the time with faults
 	Seed   uint64
 	Load   load.Config
-	// Network has the hosts of the peers; nil: all on loopback.
+	// Network is to have a host for each peer; nil: all are on loopback.
 	Network *lab.Network
-	// Kinds are what may go wrong; Faults, if above 0, ends the round early after so many.
+	// Kinds are what may go wrong.
 	Kinds []fault.Kind
 	// Clocked says that Binary's wall clock can be set.
 	Clocked bool
@@ -59,7 +57,7 @@ const (
 	settleFor     = 6 * time.Second // what was refused must be done within 5 s of healing
 	sameWithin    = 30 * time.Second
 	decideWithin  = 10 * time.Second // porcupine, per topic
-	betweenFaults = 2 * time.Second
+	betweenFaults = 5 * time.Second
 )
 
 // Result is what a round did and found.
@@ -78,7 +76,9 @@ type Result struct {
 }
 
 // Violations returns all that was found wrong with the product.
-func (r *Result) Violations() []string { return slices.Concat(r.Witness.Violations, r.Porcupine.Violations) }
+func (r *Result) Violations() []string {
+	return slices.Concat(r.Witness.Violations, r.Porcupine.Violations)
+}
 
 // Total returns the number of operations.
 func (r *Result) Total() (n int) {
@@ -110,6 +110,7 @@ func Run(ctx context.Context, cfg Config) (_ *Result, err error) {
 	if err := r.startCluster(ctx); err != nil {
 		return r.result, err
 	}
+	defer func() { err = errors.Join(err, r.target.Close()) }()
 	r.startLoad()
 	began := time.Now()
 	r.break_(ctx)
@@ -125,50 +126,24 @@ func (r *run) startCluster(ctx context.Context) error {
 	if err := os.MkdirAll(r.witness, 0o700); err != nil {
 		return err
 	}
-	env := []string{"LOOKUPD_WITNESS=" + r.witness, fmt.Sprintf("LOOKUPD_SNAPSHOTS=%d,%d,%s", threshold, trailingLogs, snapshotEvery)}
-	args := []string{"-insecure", "-inactive-producer-timeout", never, "-tombstone-lifetime", never}
-	cluster, hosts, err := r.newCluster(env, args)
+	var err error
+	r.target, err = fault.NewTarget(r.group, fault.Plan{
+		Lookupd: r.cfg.Binary, Dir: r.cfg.Dir, Peers: r.cfg.Peers, Network: r.cfg.Network, Proxies: true, Clocks: r.cfg.Clocked,
+		TrailingLogs: trailingLogs,
+		Args:         []string{"-inactive-producer-timeout", never, "-tombstone-lifetime", never},
+		Env:          []string{"LOOKUPD_WITNESS=" + r.witness, fmt.Sprintf("LOOKUPD_SNAPSHOTS=%d,%d,%s", threshold, trailingLogs, snapshotEvery)},
+		Rand:         rand.New(rand.NewPCG(r.cfg.Seed, 1)), Log: r.cfg.Log,
+	})
 	if err != nil {
 		return err
 	}
-	r.target = &fault.Target{
-		Group: r.group, Cluster: cluster, Network: r.cfg.Network, Hosts: hosts, TrailingLogs: trailingLogs,
-		Rand: rand.New(rand.NewPCG(r.cfg.Seed, 1)), Log: r.cfg.Log,
-	}
 	ctx, cancel := context.WithTimeout(ctx, startWithin)
 	defer cancel()
-	if err := cluster.Start(ctx); err != nil {
+	if err := r.target.Cluster.Start(ctx); err != nil {
 		return err
 	}
-	_, err = cluster.WaitLeader(ctx)
+	_, err = r.target.Cluster.WaitLeader(ctx)
 	return err
-}
-
-// newCluster places the peers: on a host each, or all on loopback.
-func (r *run) newCluster(env, args []string) (*supervisor.Cluster, map[string]*lab.Host, error) {
-	if r.cfg.Network == nil {
-		ports, err := supervisor.FreePeerPorts(r.cfg.Peers)
-		if err != nil {
-			return nil, nil, err
-		}
-		config := supervisor.ClusterConfig{Path: r.cfg.Binary, Dir: r.cfg.Dir, Ports: ports, Args: args, Env: env}
-		return r.group.NewCluster(config), nil, nil
-	}
-	hosts := r.cfg.Network.Hosts()[:r.cfg.Peers]
-	same := supervisor.PeerPorts{TCP: 4160, HTTP: 4161, Peer: 4162, Gossip: 4163}
-	var join []string
-	for _, h := range hosts {
-		join = append(join, net.JoinHostPort(h.Peer, strconv.Itoa(same.Gossip)))
-	}
-	cluster, byName := &supervisor.Cluster{}, map[string]*lab.Host{}
-	for _, h := range hosts {
-		byName[h.Name] = h
-		cluster.Peers = append(cluster.Peers, r.group.NewPeer(supervisor.PeerConfig{
-			Name: h.Name, Path: r.cfg.Binary, Dir: r.cfg.Dir, Ports: same, Host: h.Client, PeerHost: h.Peer, Wrap: h.Wrap(),
-			Join: join, Expect: len(hosts), Args: args, Env: env,
-		}))
-	}
-	return cluster, byName, nil
 }
 
 func (r *run) startLoad() {
@@ -177,7 +152,7 @@ func (r *run) startLoad() {
 	cfg.Peers = func() []load.Peer {
 		var peers []load.Peer
 		for _, p := range r.target.Cluster.Peers {
-			peers = append(peers, load.Peer{Name: p.Name(), TCP: p.TCPAddress(), HTTP: p.HTTPAddress()})
+			peers = append(peers, load.Peer{Name: p.Name(), TCP: r.target.TCPAddress(p), HTTP: r.target.HTTPAddress(p)})
 		}
 		return peers
 	}
