@@ -83,8 +83,8 @@ func TestConnectionsInAll(t *testing.T) {
 // has had its time.
 func TestHandshakesUnderWay(t *testing.T) {
 	n := newAddresses().open(t, "a-00000001", &handler{})
-	for range peer.DefaultLimits().Handshakes {
-		dialRaw(t, n.Addr())
+	for i := range peer.DefaultLimits().Handshakes {
+		dialFrom(t, []string{"127.0.0.2", "127.0.0.3"}[i%2], n.Addr())
 	}
 	eventually(t, func() error {
 		if under := n.HandshakesUnderWay(); under < peer.DefaultLimits().Handshakes {
@@ -99,6 +99,46 @@ func TestHandshakesUnderWay(t *testing.T) {
 	if took := time.Since(begin); took < 200*time.Millisecond { // of 500
 		t.Fatalf("served after %v", took)
 	}
+}
+
+// TestHandshakesOfOneAddress: whoever connects and says nothing takes neither all
+// handshakes nor all places of those that wait for theirs.
+func TestHandshakesOfOneAddress(t *testing.T) {
+	n := newAddresses().open(t, "a-00000001", &handler{})
+	n.SetTimings(soon, 0, 0)
+	handshakes := peer.DefaultLimits().Handshakes
+	for range 3 * handshakes {
+		dialFrom(t, "127.0.0.2", n.Addr())
+	}
+	ends(t, dialFrom(t, "127.0.0.2", n.Addr())) // one too many
+	eventually(t, func() error {
+		if under := n.HandshakesUnderWay(); under != handshakes/2 {
+			return fmt.Errorf("%d handshakes are under way", under)
+		}
+		return nil
+	})
+	begin := time.Now()
+	if w := greet(t, n, from("b-00000002")); w.GetRefusal() != peerpb.Refusal_REFUSAL_NONE {
+		t.Fatalf("from another address: %v", w)
+	}
+	if took := time.Since(begin); took > soon/2 {
+		t.Fatalf("served after %v", took)
+	}
+}
+
+// dialFrom dials from a source address.
+func dialFrom(t *testing.T, source, addr string) net.Conn {
+	t.Helper()
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}}
+	c, err := d.DialContext(t.Context(), "tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	if err := c.SetDeadline(time.Now().Add(soon)); err != nil {
+		t.Fatal(err)
+	}
+	return c
 }
 
 // TestNineRafts: elections in the largest cluster stay below the limits.

@@ -56,7 +56,7 @@ type Network struct {
 
 	ctx        context.Context // ends at Disconnect
 	cancel     context.CancelFunc
-	arrivals   chan struct{} // holds one per connection whose handshake is not over
+	arrivals   *arrivals
 	handshakes chan struct{} // holds one per handshake under way
 	refused    atomic.Uint64
 	refusedAt  atomic.Int64 // unix nanoseconds of the last log line about it
@@ -85,7 +85,7 @@ func New(cfg Config) *Network {
 		conns:      newConns(cfg, string(run)),
 		ctx:        ctx,
 		cancel:     cancel,
-		arrivals:   make(chan struct{}, arrivalsPerHandshake*cfg.Limits.Handshakes),
+		arrivals:   newArrivals(cfg.Limits.Handshakes),
 		handshakes: make(chan struct{}, cfg.Limits.Handshakes),
 		callers:    map[registry.NodeID]*caller{},
 		duplicates: map[registry.NodeID]bool{},
@@ -248,13 +248,12 @@ func (n *Network) acceptLoop(l net.Listener) {
 
 // take hands a connection to a goroutine of its own and never blocks.
 func (n *Network) take(c net.Conn) {
-	select {
-	case n.arrivals <- struct{}{}:
-	default:
+	of, ok := n.arrivals.add(c)
+	if !ok {
 		n.refuse(c, errTooMany)
 		return
 	}
-	if !n.start(func() { n.welcome(c) }) {
+	if !n.start(func() { n.welcome(c, of) }) {
 		_ = c.Close() // nothing was sent on it
 	}
 }
@@ -263,9 +262,9 @@ var errTooMany = errors.New("too many handshakes are under way")
 
 // welcome does the handshake and then what the connection is for. TLS, once
 // there is, wraps c before the handshake, here and in dial.
-func (n *Network) welcome(c net.Conn) {
-	admitted, err := n.shakeInTurn(c)
-	<-n.arrivals
+func (n *Network) welcome(c net.Conn, of *arrivalsOf) {
+	admitted, err := n.shakeInTurn(c, of)
+	n.arrivals.remove(of)
 	switch {
 	case err != nil:
 		n.refuse(c, err)
@@ -277,17 +276,19 @@ func (n *Network) welcome(c net.Conn) {
 }
 
 // shakeInTurn does the handshake of a connection that came in once fewer than
-// Limits.Handshakes are under way.
-func (n *Network) shakeInTurn(c net.Conn) (*conn, error) {
+// Limits.Handshakes are under way, and fewer than half of that from its address.
+func (n *Network) shakeInTurn(c net.Conn, of *arrivalsOf) (*conn, error) {
 	turn := time.NewTimer(n.timings.handshake)
 	defer turn.Stop()
-	select {
-	case n.handshakes <- struct{}{}:
-		defer func() { <-n.handshakes }()
-	case <-turn.C:
-		return nil, errTooMany
-	case <-n.ctx.Done():
-		return nil, ErrClosed
+	for _, turns := range []chan struct{}{of.turns, n.handshakes} {
+		select {
+		case turns <- struct{}{}:
+			defer func() { <-turns }()
+		case <-turn.C:
+			return nil, errTooMany
+		case <-n.ctx.Done():
+			return nil, ErrClosed
+		}
 	}
 	if err := setUserTimeout(c, userTimeout); err != nil {
 		return nil, err
