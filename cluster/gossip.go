@@ -68,6 +68,7 @@ type gossipConfig struct {
 	Advertise string // "" = the listener's
 	Self      func() member
 	Members   int // most that are taken notice of
+	LogLines  int // warnings a second
 	Logger    *slog.Logger
 }
 
@@ -83,7 +84,7 @@ func openGossip(cfg gossipConfig) (*gossip, error) {
 	// alive at the old address, is no conflict (hashicorp/memberlist #157).
 	mc.Name = memberName(self.ID, self.Epoch)
 	mc.Delegate, mc.Events, mc.Alive, mc.Merge = g, g, g, g
-	mc.Logger = stdLogger(cfg.Logger)
+	mc.Logger = stdLogger(cfg.Logger, cfg.LogLines)
 	mc.LogOutput = nil
 	mc.TCPTimeout = time.Second // Close may have to wait for one dial
 	host, port, err := splitHostPort(cfg.Address)

@@ -25,8 +25,11 @@ func raftLogger(log *slog.Logger) hclog.Logger {
 }
 
 // stdLogger returns a standard logger that reads the level from memberlist's
-// "[WARN] memberlist: " prefixes.
-func stdLogger(l *slog.Logger) *log.Logger { return log.New(lineWriter{l}, "", 0) }
+// "[WARN] memberlist: " prefixes. Whoever reaches the gossip port can make
+// memberlist warn of each packet, so it passes on so many warnings a second.
+func stdLogger(l *slog.Logger, perSecond int) *log.Logger {
+	return log.New(&lineWriter{log: l, perSecond: perSecond}, "", 0)
+}
 
 // routine are warnings of raft's that belong to every start or change of leader,
 // for which there is a line of ours.
@@ -85,9 +88,21 @@ func (s *sink) repeated(msg string, args []any) bool {
 	return false
 }
 
-type lineWriter struct{ log *slog.Logger }
+// longestLine is how much of a line of memberlist's is passed on: it may hold
+// what a stranger sent.
+const longestLine = 256
 
-func (w lineWriter) Write(line []byte) (int, error) {
+type lineWriter struct {
+	log       *slog.Logger
+	perSecond int
+
+	mu      sync.Mutex
+	second  time.Time // when the current one began
+	lines   int       // warnings in it
+	dropped int       // since the last line
+}
+
+func (w *lineWriter) Write(line []byte) (int, error) {
 	text := strings.TrimSpace(string(line))
 	level := slog.LevelDebug
 	for prefix, l := range map[string]slog.Level{"[WARN] ": slog.LevelWarn, "[ERR] ": slog.LevelWarn, "[ERROR] ": slog.LevelWarn} {
@@ -95,6 +110,30 @@ func (w lineWriter) Write(line []byte) (int, error) {
 			text, level = rest, l
 		}
 	}
-	w.log.Log(context.Background(), level, strings.TrimPrefix(text, "memberlist: "))
+	text = strings.TrimPrefix(text, "memberlist: ")
+	text = text[:min(len(text), longestLine)]
+	if level == slog.LevelDebug {
+		w.log.Debug(text)
+		return len(line), nil
+	}
+	if speak, dropped := w.admit(time.Now()); speak {
+		w.log.Log(context.Background(), level, text, "not_logged", dropped)
+	}
 	return len(line), nil
+}
+
+// admit says whether one more warning may be logged, and how many were not.
+func (w *lineWriter) admit(now time.Time) (speak bool, dropped int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if now.Sub(w.second) >= time.Second {
+		w.second, w.lines = now, 0
+	}
+	w.lines++
+	if w.lines > w.perSecond {
+		w.dropped++
+		return false, 0
+	}
+	dropped, w.dropped = w.dropped, 0
+	return true, dropped
 }

@@ -236,7 +236,7 @@ func (n *Node) openNetwork() error {
 	var err error
 	n.gossip, err = openGossip(gossipConfig{
 		Address: n.cfg.GossipAddress, Advertise: n.cfg.GossipAdvertise,
-		Self: n.self, Members: n.cfg.Limits.Members, Logger: n.log.With("component", "gossip"),
+		Self: n.self, Members: n.cfg.Limits.Members, LogLines: n.cfg.Limits.LogLines, Logger: n.log.With("component", "gossip"),
 	})
 	return err
 }

@@ -109,7 +109,7 @@ func (l *limits) complete() {
 	alive := net.KeepAliveConfig{Enable: true, Idle: l.unreachable / 2, Interval: l.unreachable / 2 / probes, Count: probes}
 	l.tcp.KeepAlive, l.http.KeepAlive = alive, alive
 	l.tcp.UserTimeout = l.unreachable
-	l.tcp.LogLines, l.http.LogLines = l.logLines, l.logLines
+	l.tcp.LogLines, l.http.LogLines, l.cluster.LogLines = l.logLines, l.logLines, l.logLines
 	l.http.Topics, l.http.ChannelsPerTopic, l.http.Channels = l.session.Topics, l.session.Channels, l.session.InAll
 }
 
