@@ -119,6 +119,40 @@ func TestLimitsAreDocumented(t *testing.T) {
 	})
 }
 
+// TestFewFiles: clients never get the files that raft and the log need.
+func TestFewFiles(t *testing.T) {
+	for _, files := range []int{leastFiles, 200, 256, 1024, 10_000, 14_191} {
+		o, _, err := parse(nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := o.limits
+		if !l.fitFiles(files) {
+			t.Errorf("%d files: nothing lowered", files)
+		}
+		tcp, http := l.tcp, l.http
+		if sum := tcp.Connections + http.Connections; sum > files-reservedFiles || sum < (files-reservedFiles)*3/4 {
+			t.Errorf("%d files: %d and %d connections", files, tcp.Connections, http.Connections)
+		}
+		if tcp.ConnectionsPerAddress < 1 || tcp.ConnectionsPerAddress > tcp.Connections/2 || http.ConnectionsPerAddress < 1 || http.ConnectionsPerAddress > http.Connections/2 {
+			t.Errorf("%d files: %d and %d from one address", files, tcp.ConnectionsPerAddress, http.ConnectionsPerAddress)
+		}
+		if l.fitFiles(files) {
+			t.Errorf("%d files: lowered twice", files)
+		}
+	}
+	o, _, err := parse([]string{"-http-max-connections=1"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.limits.fitFiles(leastFiles); o.limits.http.Connections != 1 || o.limits.tcp.Connections != leastFiles-reservedFiles-1 {
+		t.Errorf("%+v", o.limits)
+	}
+	if enough := o.limits; enough.fitFiles(1 << 20) {
+		t.Error("lowered without need")
+	}
+}
+
 func TestPressure(t *testing.T) {
 	var logged bytes.Buffer
 	p := newPressure(&options{dataPath: t.TempDir(), limits: limits{memory: 90, freeDisk: 1 << 60}}, slog.New(slog.NewTextHandler(&logged, nil)))

@@ -15,11 +15,14 @@ import (
 // peers, and for a few clients.
 const leastFiles = 128
 
+// reservedFiles are those that clients never get: data, listeners, other peers.
+const reservedFiles = 96
+
 var errFewFiles = errors.New("limit on open files is too low")
 
-// checkFiles refuses to run with too few file descriptors, and says so when the
-// connections that the limits admit need more. Go has raised the soft limit to
-// the hard one.
+// checkFiles refuses to run with too few file descriptors, and lowers the limits
+// on connections if those that they admit need more: without it clients could
+// take what raft and the log need. Go has raised the soft limit to the hard one.
 func (d *daemon) checkFiles() error {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
@@ -29,12 +32,27 @@ func (d *daemon) checkFiles() error {
 	if files < leastFiles {
 		return fmt.Errorf("%w: %d, at least %d are needed: raise it with ulimit -n or LimitNOFILE", errFewFiles, files, leastFiles)
 	}
-	clients := uint64(d.o.limits.tcp.Connections + d.o.limits.http.Connections)
-	if files < leastFiles+clients {
-		d.log.Warn("the limit on open files is below the limits on connections: clients above it will have to wait",
-			"files", files, "connections", clients)
+	l := &d.o.limits
+	if wanted := l.tcp.Connections + l.http.Connections; l.fitFiles(int(min(files, 1<<30))) {
+		d.log.Warn("the limit on open files is below the limits on connections, which are lowered: raise it with ulimit -n or LimitNOFILE",
+			"files", files, "needed", wanted+reservedFiles, "tcp-max-connections", l.tcp.Connections, "http-max-connections", l.http.Connections)
 	}
 	return nil
+}
+
+// fitFiles lowers the limits on connections to what so many files, at least
+// leastFiles, allow. It reports whether it had to. No address gets more than
+// half of what is left.
+func (l *limits) fitFiles(files int) bool {
+	room, wanted := files-reservedFiles, l.tcp.Connections+l.http.Connections
+	if wanted <= room {
+		return false
+	}
+	l.http.Connections = min(l.http.Connections, max(room*l.http.Connections/wanted, room/4))
+	l.tcp.Connections = min(l.tcp.Connections, room-l.http.Connections)
+	l.http.ConnectionsPerAddress = min(l.http.ConnectionsPerAddress, max(1, l.http.Connections/2))
+	l.tcp.ConnectionsPerAddress = min(l.tcp.ConnectionsPerAddress, max(1, l.tcp.Connections/2))
+	return true
 }
 
 // tryPorts binds all ports for a moment, to find out whether one is taken, meant
