@@ -3,7 +3,9 @@ package fault_test
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -59,6 +61,39 @@ func runKinds(t *testing.T, w *world, chosen func(fault.Kind) bool) {
 			w.checkWhole(t)
 		})
 	}
+}
+
+// Runs overlap of which one is exclusive. None may take away what another needs.
+func TestTwoAtATime(t *testing.T) {
+	inside(t, func(t *testing.T, n *lab.Network) {
+		w := newWorld(t, 3, n)
+		for _, pair := range [][2]string{
+			{"kill all", "loss of 30 %"},
+			{"isolate leader", "wall clocks jump"},
+			{"pause leader", "slow link"},
+			{"kill leader", "hold replies between peers"},
+		} {
+			t.Run(pair[0]+" and "+pair[1], func(t *testing.T) {
+				var runs sync.WaitGroup
+				for _, k := range fault.All() {
+					if !slices.Contains(pair[:], k.Name) {
+						continue
+					}
+					own := *w.Target
+					own.Rand = rand.New(rand.NewPCG(w.Rand.Uint64(), 0))
+					runs.Go(func() {
+						evidence, err := k.Run(t.Context(), &own)
+						t.Logf("%s: %s", k.Name, evidence)
+						if err != nil {
+							t.Errorf("%s: %v", k.Name, err)
+						}
+					})
+				}
+				runs.Wait()
+				w.checkWhole(t)
+			})
+		}
+	})
 }
 
 // A run that is ended in its middle leaves nothing behind.

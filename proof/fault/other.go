@@ -19,6 +19,7 @@ import (
 func otherKinds() []Kind {
 	return []Kind{
 		{Name: "wall clocks jump", Needs: needsClocks, Run: jumpClock},
+		{Name: "wall clocks run at wrong rates", Needs: needsClocks, Run: warpClock},
 		{Name: "starve a peer of processor time", Exclusive: true, Needs: needsChrt, Run: starve},
 		{Name: "replace a wiped peer", Exclusive: true, Needs: needsPeers(3), Run: replace},
 		{Name: "snapshot to a lagging peer", Exclusive: true, Needs: needsFewTrailingLogs, Run: lag},

@@ -15,6 +15,7 @@ type status struct {
 	Term   uint64 `json:"term"`
 	Index  uint64 `json:"index"`
 	Hash   string `json:"state_hash"`
+	State  string `json:"state"`
 	Peers  []struct {
 		Name   string `json:"name"`
 		ID     string `json:"id"`
