@@ -59,7 +59,7 @@ type Network struct {
 	arrivals   *arrivals
 	handshakes chan struct{} // holds one per handshake under way
 	refused    atomic.Uint64
-	refusedAt  atomic.Int64 // unix nanoseconds of the last log line about it
+	refusedAt  atomic.Pointer[time.Time] // of the last log line about it, nil before
 
 	running sync.WaitGroup // grows under mu only, and not after disconnected
 
@@ -312,8 +312,8 @@ func (n *Network) refuse(c net.Conn, why error) {
 	if errors.Is(why, ErrDuplicateID) {
 		return // tellDuplicate has said so
 	}
-	now, last := time.Now().UnixNano(), n.refusedAt.Load()
-	if now-last < int64(time.Second) || !n.refusedAt.CompareAndSwap(last, now) || n.ctx.Err() != nil {
+	now, last := time.Now(), n.refusedAt.Load()
+	if last != nil && now.Sub(*last) < time.Second || !n.refusedAt.CompareAndSwap(last, &now) || n.ctx.Err() != nil {
 		return
 	}
 	n.cfg.Logger.Log(n.ctx, slog.LevelWarn, "refused a connection on the peer port",
