@@ -273,7 +273,7 @@ func (g *gossip) NotifyJoin(node *memberlist.Node) {
 	g.members[node.Name] = m
 	g.mu.Unlock()
 	if !known && m.ID != g.self().ID {
-		g.log.Info("peer seen", "peer", m.ID, "address", m.Address)
+		g.log.Info("peer seen", "peer", m.ID, "epoch", m.Epoch, "address", m.Address)
 	}
 	g.signal()
 }
@@ -288,7 +288,7 @@ func (g *gossip) NotifyLeave(node *memberlist.Node) {
 	delete(g.members, node.Name)
 	g.mu.Unlock()
 	if m.ID != "" && m.ID != g.self().ID {
-		g.log.Info("peer no longer seen", "peer", m.ID, "address", m.Address)
+		g.log.Info("peer no longer seen", "peer", m.ID, "epoch", m.Epoch, "address", m.Address)
 	}
 	g.signal()
 }
