@@ -3,6 +3,7 @@ package fault_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -18,6 +19,8 @@ var needOthers = []string{
 	"isolate leader", "isolate follower", "leader hears nobody", "nobody hears leader", "follower hears nobody",
 	"nobody hears follower", "bridge", "ring", "majority and minority", "loss of 30 %", "slow link",
 }
+
+var pauseTrials = flag.Int("pause-trials", 5, "how often TestPauseTrials stops a leader")
 
 func TestOnLoopback(t *testing.T) {
 	w := newWorld(t, 3, nil)
@@ -61,6 +64,19 @@ func runKinds(t *testing.T, w *world, chosen func(fault.Kind) bool) {
 			w.checkWhole(t)
 		})
 	}
+}
+
+func TestPauseTrials(t *testing.T) {
+	w := newWorld(t, 3, nil)
+	r, err := fault.PauseTrials(t.Context(), w.Target, *pauseTrials)
+	t.Log(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Trials != *pauseTrials || r.Current+r.Refused == 0 || r.Stale > 0 {
+		t.Errorf("%+v", r)
+	}
+	w.checkWhole(t)
 }
 
 // Runs overlap of which one is exclusive. None may take away what another needs.

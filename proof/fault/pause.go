@@ -129,7 +129,7 @@ func pauseLeader(ctx context.Context, t *Target) (string, error) {
 	evidence = leader.String() + "; " + evidence + note
 	if err == nil {
 		var answer string
-		answer, err = asked.check(least)
+		_, answer, err = asked.check(least)
 		evidence += "; " + answer
 	}
 	return t.ended(ctx, evidence, err)
@@ -203,17 +203,17 @@ func (a *asker) receive() (code int, index uint64, err error) {
 
 // check reads the answer to what was sent into the socket of a stopped peer: an
 // error status, or a state that is at least as new as the index that another
-// peer had answered before.
-func (a *asker) check(least uint64) (string, error) {
+// peer had answered before. It reports whether it was the latter.
+func (a *asker) check(least uint64) (current bool, answer string, err error) {
 	code, index, err := a.receive()
 	switch {
 	case err != nil:
-		return fmt.Sprintf("the lookup in its socket got no answer: %v", err), nil
+		return false, fmt.Sprintf("the lookup in its socket got no answer: %v", err), nil
 	case code != http.StatusOK:
-		return fmt.Sprintf("the lookup in its socket got status %d", code), nil
+		return false, fmt.Sprintf("the lookup in its socket got status %d", code), nil
 	case index < least:
-		return "", fmt.Errorf("%w: a leader that was stopped answered a lookup at index %d, asked after another had answered at %d", ErrViolation, index, least)
+		return false, "", fmt.Errorf("%w: a leader that was stopped answered a lookup at index %d, asked after another had answered at %d", ErrViolation, index, least)
 	default:
-		return fmt.Sprintf("the lookup in its socket got index %d, at least %d", index, least), nil
+		return true, fmt.Sprintf("the lookup in its socket got index %d, at least %d", index, least), nil
 	}
 }

@@ -3,6 +3,7 @@ package fault_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -30,14 +31,17 @@ const lookupdEnv = "FAULT_TEST_LOOKUPD"
 // lookupd is the executable, built before any test runs and never written after.
 var lookupd string
 
+var extraTags = flag.String("lookupd-tags", "", "further build tags of lookupd, such as those of planted bugs")
+
 func TestMain(m *testing.M) {
+	flag.Parse()
 	if lookupd = os.Getenv(lookupdEnv); lookupd != "" {
 		os.Exit(m.Run())
 	}
 	dir, err := os.MkdirTemp("", "fault-test-")
 	if err == nil {
 		lookupd = filepath.Join(dir, "lookupd")
-		err = fault.BuildWithClock(context.Background(), "../..", lookupd, "hashicorpmetrics", "witness")
+		err = fault.BuildWithClock(context.Background(), "../..", lookupd, append([]string{"hashicorpmetrics", "witness"}, strings.Fields(*extraTags)...)...)
 	}
 	code := 1
 	if err != nil {

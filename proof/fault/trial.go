@@ -1,0 +1,97 @@
+package fault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/lookupd/lookupd/supervisor"
+)
+
+// Trials counts what came of leaders that were stopped with lookups in their
+// sockets.
+type Trials struct {
+	Trials   int // in which another peer led before the stopped one went on
+	Current  int // lookups that it answered with a state as new as the new leader's
+	Refused  int // lookups that it answered with an error, or not at all
+	Stale    int // lookups that it answered with an older state
+	Examples []error
+}
+
+func (r Trials) String() string {
+	return fmt.Sprintf("%d trials: of the lookups in a stopped leader's socket %d got a current state, %d an error, %d a stale state",
+		r.Trials, r.Current, r.Refused, r.Stale)
+}
+
+// PauseTrials stops the leader n times, each time until another peer leads and
+// has answered a lookup; only then lookups are sent into the stopped one's
+// socket, which goes on a little later. Their answers are counted; a stale one is
+// no error here, so that the trials can also be made with a bug planted. The
+// cluster must be whole, and nothing else may break it meanwhile.
+func PauseTrials(ctx context.Context, t *Target, n int) (r Trials, err error) {
+	for r.Trials < n {
+		if err := t.pauseTrial(ctx, &r); err != nil {
+			return r, fmt.Errorf("trial %d: %w", r.Trials+1, err)
+		}
+	}
+	return r, nil
+}
+
+// pauseTrial makes one trial.
+func (t *Target) pauseTrial(ctx context.Context, r *Trials) error {
+	const lookups = 16
+	leader, others, err := t.roles(ctx)
+	if err != nil {
+		return err
+	}
+	var asked []*asker
+	defer func() {
+		for _, a := range asked {
+			a.Close()
+		}
+	}()
+	for range lookups {
+		a, err := openAsker(ctx, leader.peer)
+		if err != nil {
+			return err
+		}
+		asked = append(asked, a)
+	}
+	var least uint64
+	_, err = t.stopped(ctx, []*supervisor.Peer{leader.peer}, func() error {
+		next, err := t.waitLead(ctx, others)
+		if err != nil {
+			return err
+		}
+		if least, err = lookupIndex(ctx, next.peer); err != nil {
+			return err
+		}
+		for _, a := range asked {
+			if err := a.send(); err != nil {
+				return err
+			}
+		}
+		return hold(ctx, t.between(0, 300*time.Millisecond))
+	})
+	if err != nil {
+		_, err := t.ended(ctx, "", err)
+		return err
+	}
+	r.Trials++
+	for _, a := range asked {
+		switch current, _, err := a.check(least); {
+		case errors.Is(err, ErrViolation):
+			r.Stale++
+			r.Examples = append(r.Examples, err)
+		case err != nil:
+			return err
+		case current:
+			r.Current++
+		default:
+			r.Refused++
+		}
+	}
+	_, err = t.whole(ctx)
+	return err
+}
