@@ -1,14 +1,10 @@
 package fault
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
 	"os"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -98,26 +94,21 @@ func processState(p *supervisor.Peer) (string, error) {
 // then asks it, on a connection that it had before, for a lookup. When it goes
 // on it must not answer with an index from before the question.
 func pauseLeader(ctx context.Context, t *Target) (string, error) {
-	leader, others, err := t.roles(ctx)
+	leader, askers, err := t.openAskers(ctx, 1)
 	if err != nil {
 		return "", err
 	}
-	asked, err := openAsker(ctx, leader.peer)
-	if err != nil {
-		return "", err
-	}
+	asked := askers[0]
 	defer asked.Close()
 	var note string
 	var least uint64
 	evidence, err := t.stopped(ctx, []*supervisor.Peer{leader.peer}, func() error {
 		pause, cancel := context.WithTimeout(ctx, t.between(shortestPause, longestPause))
 		defer cancel()
-		next, err := t.waitLead(pause, others)
+		next, index, err := t.waitIndex(pause, without(t.Cluster.Peers, leader.peer))
 		if err == nil {
-			note = "; meanwhile " + next.String()
-			least, err = lookupIndex(pause, next.peer)
-		}
-		if err != nil && pause.Err() == nil {
+			note, least = "; meanwhile "+next.String(), index
+		} else if pause.Err() == nil {
 			return err
 		}
 		if err := asked.send(); err != nil { // whether or not there is a leader
@@ -133,87 +124,4 @@ func pauseLeader(ctx context.Context, t *Target) (string, error) {
 		evidence += "; " + answer
 	}
 	return t.ended(ctx, evidence, err)
-}
-
-// lookupIndex asks a peer for a linearizable answer and returns its index.
-func lookupIndex(ctx context.Context, p *supervisor.Peer) (uint64, error) {
-	a, err := openAsker(ctx, p)
-	if err != nil {
-		return 0, err
-	}
-	defer a.Close()
-	return a.index, nil
-}
-
-// asker is a connection to a peer's HTTP port on which one request was answered.
-type asker struct {
-	net.Conn
-	reader  *bufio.Reader
-	request *http.Request
-	index   uint64 // of the first answer
-}
-
-// openAsker connects, asks and reads the answer, which must be 200.
-func openAsker(ctx context.Context, p *supervisor.Peer) (*asker, error) {
-	request, err := http.NewRequest(http.MethodGet, p.URL("/topics"), nil)
-	if err != nil {
-		return nil, err
-	}
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", p.HTTPAddress())
-	if err != nil {
-		return nil, err
-	}
-	a := &asker{Conn: conn, reader: bufio.NewReader(conn), request: request}
-	err = a.send()
-	if err == nil {
-		var code int
-		if code, a.index, err = a.receive(); err == nil && code != http.StatusOK {
-			err = fmt.Errorf("GET %s: status %d", request.URL, code)
-		}
-	}
-	if err != nil {
-		conn.Close()
-		return nil, err
-	}
-	return a, nil
-}
-
-func (a *asker) send() error {
-	if err := a.SetDeadline(time.Now().Add(healTimeout)); err != nil {
-		return err
-	}
-	return a.request.Write(a)
-}
-
-func (a *asker) receive() (code int, index uint64, err error) {
-	response, err := http.ReadResponse(a.reader, a.request)
-	if err != nil {
-		return 0, 0, err
-	}
-	defer response.Body.Close()
-	var body strings.Builder
-	if _, err := bufio.NewReader(response.Body).WriteTo(&body); err != nil {
-		return 0, 0, err
-	}
-	if response.StatusCode == http.StatusOK {
-		index, err = strconv.ParseUint(response.Header.Get("X-Lookupd-Index"), 10, 64)
-	}
-	return response.StatusCode, index, err
-}
-
-// check reads the answer to what was sent into the socket of a stopped peer: an
-// error status, or a state that is at least as new as the index that another
-// peer had answered before. It reports whether it was the latter.
-func (a *asker) check(least uint64) (current bool, answer string, err error) {
-	code, index, err := a.receive()
-	switch {
-	case err != nil:
-		return false, fmt.Sprintf("the lookup in its socket got no answer: %v", err), nil
-	case code != http.StatusOK:
-		return false, fmt.Sprintf("the lookup in its socket got status %d", code), nil
-	case index < least:
-		return false, "", fmt.Errorf("%w: a leader that was stopped answered a lookup at index %d, asked after another had answered at %d", ErrViolation, index, least)
-	default:
-		return true, fmt.Sprintf("the lookup in its socket got index %d, at least %d", index, least), nil
-	}
 }

@@ -41,30 +41,14 @@ func PauseTrials(ctx context.Context, t *Target, n int) (r Trials, err error) {
 // pauseTrial makes one trial.
 func (t *Target) pauseTrial(ctx context.Context, r *Trials) error {
 	const lookups = 16
-	leader, others, err := t.roles(ctx)
+	leader, asked, err := t.openAskers(ctx, lookups)
 	if err != nil {
 		return err
 	}
-	var asked []*asker
-	defer func() {
-		for _, a := range asked {
-			a.Close()
-		}
-	}()
-	for range lookups {
-		a, err := openAsker(ctx, leader.peer)
-		if err != nil {
-			return err
-		}
-		asked = append(asked, a)
-	}
+	defer closeAll(asked)
 	var least uint64
 	_, err = t.stopped(ctx, []*supervisor.Peer{leader.peer}, func() error {
-		next, err := t.waitLead(ctx, others)
-		if err != nil {
-			return err
-		}
-		if least, err = lookupIndex(ctx, next.peer); err != nil {
+		if _, least, err = t.waitIndex(ctx, without(t.Cluster.Peers, leader.peer)); err != nil {
 			return err
 		}
 		for _, a := range asked {
