@@ -17,6 +17,7 @@ type PeerConfig struct {
 	Name  string
 	Path  string // of the lookupd executable
 	Dir   string // takes the data directory and the log
+	Log   string // file that takes the output, "" for one in Dir
 	Ports PeerPorts
 	// Host is where nsqds and HTTP clients reach the peer, "" for Loopback;
 	// PeerHost is where other peers do, "" for Host.
@@ -46,7 +47,7 @@ func (g *Group) NewPeer(config PeerConfig) *Peer {
 		Path:  config.Path,
 		Wrap:  config.Wrap,
 		Env:   config.Env,
-		Log:   filepath.Join(config.Dir, config.Name+".log"),
+		Log:   cmp.Or(config.Log, filepath.Join(config.Dir, config.Name+".log")),
 		Ready: p.Ready,
 	})
 	return p

@@ -1,0 +1,76 @@
+package disk_test
+
+import (
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/lookupd/lookupd/proof/disk"
+)
+
+var (
+	lookupdFlag = flag.String("lookupd", "", "executable to test, built by the tests if empty")
+	cutsFlag    = flag.Int("cuts", 4, "power cuts")
+	seedFlag    = flag.Uint64("seed", 0, "seed, 0 for a random one")
+	verbose     = flag.Bool("log", false, "log each trial")
+)
+
+// entered says why there are no mounts for tests, nil if there are; set before
+// any test runs.
+var entered error
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	entered = disk.Enter()
+	os.Exit(m.Run())
+}
+
+func logger() *slog.Logger {
+	if *verbose {
+		return slog.New(slog.NewTextHandler(os.Stderr, nil))
+	}
+	return slog.New(slog.DiscardHandler)
+}
+
+// lookupd returns the executable under test.
+func lookupd(t *testing.T) string {
+	t.Helper()
+	if entered != nil {
+		line := fmt.Sprintf("NOT RUN %s: %v", t.Name(), entered)
+		if os.Getenv("LOOKUPD_FAULTS") == "require" {
+			t.Fatal(line)
+		}
+		t.Skip(line)
+	}
+	if *lookupdFlag != "" {
+		return *lookupdFlag
+	}
+	path := filepath.Join(t.TempDir(), "lookupd")
+	build := exec.Command("go", "build", "-tags", "hashicorpmetrics", "-o", path, "github.com/lookupd/lookupd/cmd/lookupd")
+	build.Dir = "../.."
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %v\n%s", build.Args, err, out)
+	}
+	return path
+}
+
+func TestPowerCuts(t *testing.T) {
+	cfg := disk.DefaultPowerCutConfig()
+	cfg.Lookupd, cfg.Dir, cfg.Log = lookupd(t), t.TempDir(), logger()
+	cfg.Cuts, cfg.SnapshotCuts, cfg.Seed = *cutsFlag, *cutsFlag/20, *seedFlag
+	report, err := disk.PowerCuts(t.Context(), cfg)
+	t.Logf("%+v", *report)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := report.Failed(); err != nil {
+		t.Error(err)
+	}
+	if report.Cuts != cfg.Cuts || report.Acknowledged == 0 {
+		t.Errorf("tested too little: %+v", *report)
+	}
+}
