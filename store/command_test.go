@@ -48,7 +48,7 @@ func TestCommands(t *testing.T) {
 			u p1 by a
 			session p1 a/1`,
 	}, {
-		name: "register needs the open session",
+		name: "R12 register needs the open session",
 		steps: []step{
 			{register(nodeA, 1, "p1", "t", ""), notOpen, none},
 			{open(nodeA, 1, "p1"), changed, ""},

@@ -5,13 +5,25 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/lookupd/lookupd/store"
 )
 
-func TestOpenDirNotWritable(t *testing.T) {
+// TestDirectoriesOfLinux has rows of docs/bad-inputs.md that need Linux to show.
+func TestDirectoriesOfLinux(t *testing.T) {
+	for name, test := range map[string]func(*testing.T){
+		"C4 not writable":       notWritable,
+		"C4 tmpfs is warned of": onTmpfs,
+		"D11 mode 000":          modeZero,
+	} {
+		t.Run(name, test)
+	}
+}
+
+func notWritable(t *testing.T) {
 	base := t.TempDir()
 	path := filepath.Join(base, "data")
 	must(t, os.Mkdir(path, 0o500))
@@ -24,6 +36,26 @@ func TestOpenDirNotWritable(t *testing.T) {
 	}
 	if left, err := os.ReadDir(path); err != nil || len(left) != 0 {
 		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+func onTmpfs(t *testing.T) {
+	path, err := os.MkdirTemp("/dev/shm", "lookupd-test-")
+	must(t, err)
+	defer os.RemoveAll(path)
+	if got := openDir(t, path).Warnings(); len(got) != 1 || !strings.Contains(got[0], path+" is on tmpfs") {
+		t.Errorf("warnings %q", got)
+	}
+}
+
+func modeZero(t *testing.T) {
+	base := t.TempDir()
+	path := filepath.Join(base, "data")
+	must(t, os.Mkdir(path, 0o700))
+	must(t, os.Chmod(path, 0))
+	asOrdinaryUser(t, base)
+	if _, err := store.OpenDir(path); !errors.Is(err, store.ErrNotWritable) || !strings.Contains(err.Error(), path) {
+		t.Errorf("got %v", err)
 	}
 }
 

