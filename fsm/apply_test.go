@@ -170,7 +170,7 @@ func TestWhatCannotBeUnderstoodIsFatal(t *testing.T) {
 	}{
 		"R9 newer kind":  {kind15, fsm.ErrUnknownCommand, "kind or field 15, this binary knows command kinds up to"},
 		"R9 newer field": {[]byte{0x0a, 1, 'a', 0x28, 1}, fsm.ErrUnknownCommand, "5"},
-		"garbage":     {[]byte("garbage"), fsm.ErrBadBatch, ""},
+		"garbage":        {[]byte("garbage"), fsm.ErrBadBatch, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := newMachine(t)

@@ -123,9 +123,9 @@ func TestBadSnapshotChangesNothing(t *testing.T) {
 	}{
 		"empty":            {nil, fsm.ErrBadSnapshot},
 		"other magic":      {edited(0, 1), fsm.ErrBadSnapshot},
-		"D14 other format":     {edited(11, 2), fsm.ErrBadSnapshot},
+		"D14 other format": {edited(11, 2), fsm.ErrBadSnapshot},
 		"long cluster id":  {edited(12, 0xff), fsm.ErrBadSnapshot},
-		"B3 other cluster":    {edited(14, 1), fsm.ErrForeignSnapshot},
+		"B3 other cluster": {edited(14, 1), fsm.ErrForeignSnapshot},
 		"index":            {edited(14+9+7, 1), fsm.ErrBadSnapshot},
 		"huge size":        {lying, fsm.ErrBadSnapshot},
 		"cut in header":    {good[:20], fsm.ErrBadSnapshot},

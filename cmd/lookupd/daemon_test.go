@@ -148,22 +148,39 @@ func TestRefusedStarts(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	t.Run("D1 log missing", func(t *testing.T) {
-		o := loopbackOptions(t, t.TempDir()+"/data")
-		d, err := startDaemon(t, o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := d.stop(); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.RemoveAll(o.dataPath + "/raft"); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := startDaemon(t, o); exitCode(err) != exitRefused {
-			t.Fatalf("exit code %d: %v", exitCode(err), err)
-		}
-	})
+}
+
+// A directory that is refused stays as it is, and the way back is told.
+func TestRefusedDataTellsTheNextStep(t *testing.T) {
+	for name, test := range map[string]struct {
+		spoil func(path string) error
+		code  int
+		next  string
+	}{
+		"D1 log missing":      {func(p string) error { return os.RemoveAll(p + "/raft") }, exitRefused, "empty -data-path and -join"},
+		"D2 log cut":          {func(p string) error { return os.Truncate(p+"/raft/raft.db", 20_000) }, exitDamaged, "empty -data-path and -join"},
+		"D13 identity gone":   {func(p string) error { return os.Remove(p + "/node.json") }, exitRefused, "node.json back"},
+		"D14 newer identity":  {func(p string) error { return os.WriteFile(p+"/node.json", []byte(`{"format":2}`), 0o600) }, exitRefused, "the version that wrote"},
+		"C4 writable for all": {func(p string) error { return os.Chmod(p, 0o777) }, exitRefused, "chmod 0700"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := t.TempDir() + "/data"
+			d, err := startDaemon(t, loopbackOptions(t, path))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(d.stop(), test.spoil(path)); err != nil {
+				t.Fatal(err)
+			}
+			var out bytes.Buffer
+			code := run([]string{
+				"-data-path", path, "-tcp-address=127.0.0.1:0", "-http-address=127.0.0.1:0", "-peer-address=127.0.0.1:0", "-gossip-address=127.0.0.1:0",
+			}, nil, io.Discard, &out)
+			if code != test.code || !strings.Contains(out.String(), "next: ") || !strings.Contains(out.String(), test.next) {
+				t.Errorf("exit code %d: %s", code, out.String())
+			}
+		})
+	}
 }
 
 func TestLogLine(t *testing.T) {

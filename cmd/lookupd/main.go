@@ -74,6 +74,9 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
 	if err := d.start(); err != nil {
 		log.Error("start failed", "err", err)
+		if next := nextStep(err); next != "" {
+			log.Error("next: " + next)
+		}
 		return exitCode(err)
 	}
 	caught := <-signals
