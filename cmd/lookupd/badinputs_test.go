@@ -18,7 +18,7 @@ import (
 	"time"
 )
 
-const patience = 20 * time.Second
+const patience = 60 * time.Second
 
 // v1 is a client of the V1 protocol that has said nothing but the magic.
 type v1 struct{ *net.TCPConn }
@@ -67,8 +67,12 @@ func (c v1) declare(host, hostname string, lines ...string) error {
 		return fmt.Errorf("IDENTIFY: %w", err)
 	}
 	for _, line := range lines {
-		if answer, err := c.call(line + "\n"); err != nil || answer != "OK" {
-			return fmt.Errorf("%s: %q, %w", line, answer, err)
+		answer, err := c.call(line + "\n")
+		for deadline := time.Now().Add(patience); strings.HasPrefix(answer, "E_UNAVAILABLE") && time.Now().Before(deadline); {
+			answer, err = c.call(line + "\n") // a slow machine: the change is under way, and waited for again
+		}
+		if err != nil || answer != "OK" {
+			return fmt.Errorf("%s: %q, %v", line, answer, err)
 		}
 	}
 	return nil
