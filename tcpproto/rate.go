@@ -1,6 +1,9 @@
 package tcpproto
 
-import "time"
+import (
+	"net/netip"
+	"time"
+)
 
 // bucket is a token bucket. It is not safe for concurrent use.
 type bucket struct {
@@ -38,4 +41,49 @@ func (b *bucket) refill(now time.Time) {
 		b.tokens = min(b.burst, b.tokens+now.Sub(b.last).Seconds()*b.perSecond)
 	}
 	b.last = now
+}
+
+// addressRates bounds how often each address may connect. Only the accepting
+// goroutine uses it.
+type addressRates struct {
+	perSecond, burst int
+	of               map[netip.Addr]*bucket
+}
+
+// mostRates is how many addresses are remembered.
+const mostRates = 4096
+
+// newAddressRates gives one address half of what all may do, so that it cannot
+// keep the others waiting, but lets its connections all come at once.
+func newAddressRates(l Limits) *addressRates {
+	return &addressRates{
+		perSecond: max(1, l.Accepts/2), burst: max(1, l.AcceptBurst/2, l.ConnectionsPerAddress),
+		of: make(map[netip.Addr]*bucket),
+	}
+}
+
+// try reports whether address may connect once more.
+func (r *addressRates) try(address netip.Addr, now time.Time) bool {
+	b := r.of[address]
+	if b == nil {
+		if len(r.of) >= mostRates {
+			r.forget(now)
+		}
+		fresh := newBucket(r.perSecond, r.burst)
+		b = &fresh
+		r.of[address] = b
+	}
+	return b.try(now)
+}
+
+// forget makes room: first those who connect seldom go.
+func (r *addressRates) forget(now time.Time) {
+	for address, b := range r.of {
+		if b.refill(now); b.tokens >= b.burst {
+			delete(r.of, address)
+		}
+	}
+	if len(r.of) >= mostRates {
+		clear(r.of)
+	}
 }

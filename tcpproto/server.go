@@ -219,9 +219,11 @@ func (s *Server) Stats() Stats {
 	return Stats{Connections: n, Refused: s.complaints.all()}
 }
 
-// accept takes connections until the listener is closed.
+// accept takes connections until the listener is closed. Only those that it
+// serves count against the rate: what one client is refused must not make the
+// others wait.
 func (s *Server) accept() {
-	rate := newBucket(s.cfg.Limits.Accepts, s.cfg.Limits.AcceptBurst)
+	rate, rates := newBucket(s.cfg.Limits.Accepts, s.cfg.Limits.AcceptBurst), newAddressRates(s.cfg.Limits)
 	const longestPause = time.Second
 	pause := time.Duration(0)
 	for {
@@ -229,8 +231,9 @@ func (s *Server) accept() {
 		switch {
 		case err == nil:
 			pause = 0
-			s.admit(nc)
-			s.sleep(rate.take(time.Now()))
+			if now := time.Now(); s.admit(nc, rates, now) {
+				s.sleep(rate.take(now))
+			}
 		case s.stopping.Load() || errors.Is(err, net.ErrClosed):
 			return
 		default: // as when there are no file descriptors left
@@ -254,13 +257,18 @@ func (s *Server) sleep(d time.Duration) {
 	}
 }
 
-// admit serves nc unless there are too many already.
-func (s *Server) admit(nc net.Conn) {
+// admit serves nc unless there are too many already. It reports whether it did.
+func (s *Server) admit(nc net.Conn, rates *addressRates, now time.Time) bool {
 	c := newConn(s, nc)
-	if kind, reason := s.add(c); kind != "" {
+	kind, reason := s.add(c)
+	if kind == "" && !rates.try(c.address, now) {
+		s.remove(c)
+		kind, reason = "rate", "one address connects too often"
+	}
+	if kind != "" {
 		s.complaints.add(kind, c.remote, reason)
 		_ = nc.Close()
-		return
+		return false
 	}
 	if t, ok := nc.(*net.TCPConn); ok {
 		if err := setUserTimeout(t, s.cfg.Limits.UserTimeout); err != nil {
@@ -271,6 +279,7 @@ func (s *Server) admit(nc net.Conn) {
 		defer s.remove(c)
 		c.serve()
 	})
+	return true
 }
 
 // add returns why there is no room for c, or "".
