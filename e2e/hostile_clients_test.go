@@ -20,9 +20,9 @@ import (
 // machine; only the numbers differ from those that operators have.
 func hostileLimits() []string {
 	return []string{
-		"-tcp-max-connections=200", "-tcp-max-connections-per-address=40",
+		"-tcp-max-connections=100", "-tcp-max-connections-per-address=40", "-tcp-accept-rate=100", "-tcp-accept-burst=200",
 		"-http-max-connections=300", "-http-max-connections-per-address=40",
-		"-tcp-magic-timeout=1s", "-tcp-identify-timeout=1s", "-tcp-line-timeout=1s", "-tcp-body-timeout=1s", "-tcp-write-timeout=1s",
+		"-tcp-magic-timeout=2s", "-tcp-identify-timeout=2s", "-tcp-line-timeout=1s", "-tcp-body-timeout=1s", "-tcp-write-timeout=1s",
 		"-http-header-timeout=1s", "-http-read-timeout=1s", "-http-write-timeout=1s",
 		"-peer-handshake-timeout=1s",
 		"-max-topics=1000", "-max-channels-per-topic=50", "-max-registrations-per-producer=100", "-max-registrations=3000",
@@ -37,7 +37,7 @@ func TestHostileClients(t *testing.T) {
 	good := newGoodFleet(t, c.Peers)
 	for _, b := range []behaviour{
 		{name: "X1 silent connections from one address", attack: silence, proof: []string{"tcp,connections", "http,connections", "tcp,timeout"}},
-		{name: "X2 magic only, from many addresses", attack: magicOnly, proof: []string{"tcp,connections", "tcp,timeout"}},
+		{name: "X2 magic only, from many addresses", attack: magicOnly, proof: []string{"tcp,connections", "tcp,timeout"}, full: true},
 		{name: "X3 no handshake on the peer port", attack: noHandshake, proof: []string{"peer,connections"}, restartLeader: true},
 		{name: "X4 slowloris on every port", attack: slowloris, proof: []string{"V1 cut", "HTTP cut", "peer cut"}},
 		{name: "X5 endless bodies", attack: endlessBodies, proof: []string{"http,body_too_big", "413", "tcp,timeout"}},
@@ -73,10 +73,8 @@ func silence(ctx context.Context, a *attacker) {
 }
 
 func magicOnly(ctx context.Context, a *attacker) {
-	next := 0
-	a.crowd(ctx, 1, 3000*hostileScale(), func(ctx context.Context, _ int) {
-		next++
-		c, err := a.dial(ctx, sourceOf(next%64), a.target(next).TCPAddress())
+	a.crowd(ctx, 6, 3000*hostileScale(), func(ctx context.Context, i int) {
+		c, err := a.dial(ctx, sourceOf(mathrand.IntN(64)), a.target(i).TCPAddress())
 		if err != nil {
 			return
 		}
@@ -308,7 +306,7 @@ func absentTopics(ctx context.Context, a *attacker) {
 func garbage(ctx context.Context, a *attacker) {
 	noise := make([]byte, 60_000)
 	_, _ = rand.Read(noise) // never fails
-	a.crowd(ctx, 3, 3000*hostileScale(), func(ctx context.Context, i int) {
+	a.crowd(ctx, 3, 300*hostileScale(), func(ctx context.Context, i int) {
 		c, err := net.Dial("udp", a.target(i).GossipAddress())
 		if err != nil {
 			return

@@ -50,7 +50,7 @@ func TestHostileFiles(t *testing.T) {
 				}
 			})
 		},
-		proof: []string{"tcp,connections"}, restartLeader: true,
+		proof: []string{"tcp,connections"}, full: true, restartLeader: true,
 	})
 	sameState(t, c)
 }

@@ -346,3 +346,87 @@ func (p *probes) lookup(ctx context.Context, url string) (map[string]bool, error
 	}
 	return shown, nil
 }
+
+// comers are nsqds that connect, identify themselves, and leave again.
+type comers struct {
+	cancel context.CancelFunc
+	work   sync.WaitGroup
+
+	mu   sync.Mutex
+	seen arrivals
+}
+
+// arrivals are what newcomers noticed. They fail if they have no answer to
+// IDENTIFY within the second that nsqd would wait, or three on a busy machine.
+type arrivals struct {
+	times    []time.Duration
+	failed   int
+	examples []string
+}
+
+const comeWithin = 3 * time.Second
+
+func (a arrivals) String() string {
+	if len(a.times) == 0 {
+		return fmt.Sprintf("none, %d failed", a.failed)
+	}
+	return fmt.Sprintf("n=%d %v; %d failed", len(a.times), quantilesOf(a.times), a.failed)
+}
+
+func newComers(peers []*supervisor.Peer) *comers {
+	c := &comers{}
+	var ctx context.Context
+	ctx, c.cancel = context.WithCancel(context.Background())
+	for i, p := range peers {
+		c.work.Go(func() {
+			ticker := time.NewTicker(100 * time.Millisecond)
+			defer ticker.Stop()
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case <-ticker.C:
+				}
+				began := time.Now()
+				err := come(p, fmt.Sprint("newcomer-", i))
+				c.note(p, err, time.Since(began))
+			}
+		})
+	}
+	return c
+}
+
+func come(p *supervisor.Peer, host string) error {
+	conn, err := dialV1(p.TCPAddress())
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	return conn.identify(host, fakePort)
+}
+
+func (c *comers) note(p *supervisor.Peer, err error, took time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err == nil && took <= comeWithin {
+		c.seen.times = append(c.seen.times, took)
+		return
+	}
+	c.seen.failed++
+	if len(c.seen.examples) < mostExamples {
+		c.seen.examples = append(c.seen.examples, fmt.Sprintf("%s after %v: %v", p.Name(), took.Round(time.Millisecond), err))
+	}
+}
+
+func (c *comers) take() arrivals {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	a := c.seen
+	c.seen = arrivals{}
+	return a
+}
+
+func (c *comers) stop() {
+	c.cancel()
+	c.work.Wait()
+}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"strconv"
@@ -33,13 +34,15 @@ type bounds struct {
 	p99            time.Duration // of lookups, beside five times what it is without an attack
 	latePercent    int           // of the nsqds' commands
 	refusedPercent int           // of lookups, without a change of leader
+	failedPercent  int           // of newcomers, likewise
+	change         time.Duration // for which lookups are refused while the leader changes
 }
 
 func boundsNow() bounds {
 	if hostileScale() == 1 {
-		return bounds{1500 * time.Millisecond, 20, 2}
+		return bounds{1500 * time.Millisecond, 20, 2, 10, 20 * time.Second}
 	}
-	return bounds{500 * time.Millisecond, 5, 0}
+	return bounds{500 * time.Millisecond, 5, 0, 1, 6 * time.Second}
 }
 
 // behaviour is one way to be hostile.
@@ -50,6 +53,9 @@ type behaviour struct {
 	// proof names counts of the attacker's, or refusals "listener,reason" of the
 	// peers', that must be above 0: an attack that never happened proves nothing.
 	proof []string
+	// full says that the hostile take all connections there are, so that no new
+	// nsqd can come.
+	full bool
 	// restartLeader makes the leader restart midway.
 	restartLeader bool
 }
@@ -209,6 +215,37 @@ func peaks(peers []*supervisor.Peer) (stop func() load) {
 	return func() load { cancel(); wait.Wait(); return most }
 }
 
+// proved waits until the attack has lasted for long enough, and until it has done
+// what it is to do, which takes longer on a busy machine.
+func proved(t *testing.T, a *attacker, proof []string, before map[string]float64, ends time.Time) {
+	t.Helper()
+	eventually(t, func(context.Context) error {
+		if left := time.Until(ends); left > 0 {
+			return fmt.Errorf("%v to go", left)
+		}
+		seen := a.seen(refusals(t, a.peers), before)
+		for _, what := range proof {
+			if seen[what] == 0 {
+				return fmt.Errorf("%q is 0, the attack does not happen: %v", what, seen)
+			}
+		}
+		return nil
+	})
+}
+
+// seen returns the attacker's counts with what the peers refused since before.
+func (a *attacker) seen(refused, before map[string]float64) map[string]int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	seen := maps.Clone(a.counts)
+	for kind, n := range refused {
+		if n > before[kind] {
+			seen[kind] = int(n - before[kind])
+		}
+	}
+	return seen
+}
+
 // mostResident bounds the memory of a peer under any attack.
 const mostResident = 1 << 30
 
@@ -218,6 +255,8 @@ func hostilities(t *testing.T, c *supervisor.Cluster, good *goodFleet, b behavio
 	t.Helper()
 	probes := newProbes(t, good, c.Peers)
 	defer probes.stop()
+	comers := newComers(c.Peers)
+	defer comers.stop()
 	before := map[*supervisor.Peer]load{}
 	for _, p := range c.Peers {
 		l, _, err := loadOf(within(t, patience), p)
@@ -228,44 +267,36 @@ func hostilities(t *testing.T, c *supervisor.Cluster, good *goodFleet, b behavio
 	}
 	refusedBefore := refusals(t, c.Peers)
 	eventually(t, func(context.Context) error { return probes.have(50 * len(c.Peers)) })
-	calm, calmWrites := probes.take(), good.take()
+	calm, calmWrites, calmComers := probes.take(), good.take(), comers.take()
 
-	ctx, cancel := context.WithTimeout(t.Context(), *hostileFor)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
+	ends := time.Now().Add(*hostileFor)
 	a := &attacker{peers: c.Peers, counts: map[string]int{}}
 	peak := peaks(c.Peers)
 	a.work.Go(func() { b.attack(ctx, a) })
 	if b.restartLeader {
 		restartLeader(t, c, good, *hostileFor/3)
 	}
-	<-ctx.Done()
+	proved(t, a, b.proof, refusedBefore, ends)
 	eventually(t, func(context.Context) error { return probes.have(20 * len(c.Peers)) })
+	cancel()
 	a.end()
 	most := peak()
 	began := time.Now()
 	recovered(t, c.Peers, before)
 	took := time.Since(began)
 	eventually(t, func(context.Context) error { return probes.have(30 * len(c.Peers)) })
-	hostile, writes := probes.take(), good.take()
+	hostile, writes, came := probes.take(), good.take(), comers.take()
 
 	t.Logf("lookups without: %v", calm)
 	t.Logf("lookups with:    %v", hostile)
 	t.Logf("writes  without: %v", calmWrites)
 	t.Logf("writes  with:    %v", writes)
+	t.Logf("newcomers without: %v", calmComers)
+	t.Logf("newcomers with:    %v", came)
 	t.Logf("a peer had at most %.0f goroutines, %.0f files, %.0f MiB; well again after %v", most.goroutines, most.files, most.resident/(1<<20), took.Round(time.Millisecond))
-	refused := refusals(t, c.Peers)
-	for kind := range refused {
-		if refused[kind] -= refusedBefore[kind]; refused[kind] > 0 {
-			a.counts[kind] = int(refused[kind])
-		}
-	}
-	t.Logf("the hostile: %v", a.counts)
-
-	for _, proof := range b.proof {
-		if a.counts[proof] == 0 {
-			t.Errorf("%q is 0: the attack did not happen", proof)
-		}
-	}
+	t.Logf("the hostile: %v", a.seen(refusals(t, c.Peers), refusedBefore))
 	changed := b.restartLeader
 	for _, p := range c.Peers {
 		l, _, err := loadOf(within(t, patience), p)
@@ -273,6 +304,12 @@ func hostilities(t *testing.T, c *supervisor.Cluster, good *goodFleet, b behavio
 	}
 	judgeLookups(t, calm, hostile, changed)
 	judgeWrites(t, writes, changed)
+	if len(came.times) == 0 && !b.full {
+		t.Error("no new nsqd could come")
+	}
+	if all := came.failed + len(came.times); came.failed*100 > boundsNow().failedPercent*all && !b.full && !changed {
+		t.Errorf("%d of %d new nsqds could not come: %v", came.failed, all, came.examples)
+	}
 	if most.resident > mostResident {
 		t.Errorf("a peer took %.0f MiB", most.resident/(1<<20))
 	}
@@ -286,11 +323,10 @@ func judgeLookups(t *testing.T, calm, hostile lookups, changed bool) {
 		t.Errorf("%d lookups lacked a producer: %v", hostile.wrong+calm.wrong, append(calm.lacks, hostile.lacks...))
 	}
 	bounds := boundsNow()
-	const longestChange = 6 * time.Second
 	switch {
 	case hostile.refused*100 > bounds.refusedPercent*len(hostile.times) && !changed:
 		t.Errorf("%d lookups refused without a change of leader: %v", hostile.refused, hostile.examples)
-	case hostile.lastRefused.Sub(hostile.firstRefused) > longestChange:
+	case hostile.lastRefused.Sub(hostile.firstRefused) > bounds.change:
 		t.Errorf("lookups refused for %v: %v", hostile.lastRefused.Sub(hostile.firstRefused), hostile.examples)
 	}
 	if len(hostile.times) == 0 || len(calm.times) == 0 {
