@@ -36,7 +36,7 @@ func Missing() error {
 	}
 	const try = `mount -t tmpfs none /run && ip link add name sw0 type bridge && ip link add name v0 type veth peer name v1 &&
 		iptables -w -I INPUT -m statistic --mode random --probability 0.3 -m comment --comment x -j DROP &&
-		iptables -w -I INPUT -p tcp -j REJECT --reject-with tcp-reset && tc qdisc add dev v0 root tbf rate 1mbit burst 32kbit latency 400ms`
+		iptables -w -I INPUT -p tcp -j REJECT --reject-with tcp-reset && tc qdisc add dev v0 root tbf rate 1mbit burst 16kbit latency 400ms`
 	wrap := Wrap()
 	if err := run(wrap[0], append(wrap[1:], "sh", "-c", try)...); err != nil {
 		return fmt.Errorf("%w: needs root, and namespaces with bridges, veth, iptables and tbf: %w", ErrMissing, err)

@@ -73,7 +73,7 @@ func (n *Network) filter(h *Host, filters ...[]string) (*Rule, error) {
 // second; what waits longer than latency is lost. Both as tc writes them: "1mbit",
 // "400ms". A host has one such rule at most.
 func (n *Network) Slow(h *Host, rate, latency string) (*Rule, error) {
-	if err := run("tc", "-n", h.Name, "qdisc", "add", "dev", string(Peers), "root", "tbf", "rate", rate, "burst", "32kbit", "latency", latency); err != nil {
+	if err := run("tc", "-n", h.Name, "qdisc", "add", "dev", string(Peers), "root", "tbf", "rate", rate, "burst", "16kbit", "latency", latency); err != nil {
 		return nil, err
 	}
 	r := n.newRule(h)
