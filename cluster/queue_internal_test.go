@@ -36,8 +36,9 @@ func TestDeletionHasAnEntryOfItsOwn(t *testing.T) {
 }
 
 func TestQueueHasRoom(t *testing.T) {
-	add := func(q *queue) (*Proposal, error) {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	const room, none = 10 * time.Second, 10 * time.Millisecond // how long to wait where there must be room, or must not
+	add := func(q *queue, within time.Duration) (*Proposal, error) {
+		ctx, cancel := context.WithTimeout(t.Context(), within)
 		defer cancel()
 		return q.add(ctx, []registry.Command{registry.CreateTopic{Topic: "t"}})
 	}
@@ -49,26 +50,26 @@ func TestQueueHasRoom(t *testing.T) {
 			q := newQueue(l)
 			var last *Proposal
 			for range 2 {
-				p, err := add(q)
+				p, err := add(q, room)
 				if err != nil {
 					t.Fatal(err)
 				}
 				last = p
 			}
 			for range 3 { // a refusal takes no room
-				if _, err := add(q); !errors.Is(err, ErrOverloaded) {
+				if _, err := add(q, none); !errors.Is(err, ErrOverloaded) {
 					t.Errorf("one too many: %v", err)
 				}
 			}
 			if !last.Withdraw() {
 				t.Fatal("not withdrawn")
 			}
-			if _, err := add(q); err != nil {
+			if _, err := add(q, room); err != nil {
 				t.Errorf("after a withdrawal: %v", err)
 			}
 			q.finish(q.take(), func(*Proposal, int) {})
 			for range 2 {
-				if _, err := add(q); err != nil {
+				if _, err := add(q, room); err != nil {
 					t.Errorf("after two results: %v", err)
 				}
 			}
