@@ -71,13 +71,9 @@ seeded:
 	  CGO_ENABLED=0 $(GO) build -tags $(TAGS),seeded_s$$n -trimpath -o bin/seeded/lookupd-s$$n ./cmd/lookupd || exit 1; \
 	done
 
-## fuzz: each fuzz target for a short while
+## fuzz: each fuzz target for FUZZTIME, 10s by default
 fuzz:
-	@for pkg in $$($(GO) list $(GOFLAGS_TAGS) ./...); do \
-	  for f in $$($(GO) test $(GOFLAGS_TAGS) -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
-	    echo "$$pkg $$f"; $(GO) test $(GOFLAGS_TAGS) -run '^$$' -fuzz "^$$f$$" -fuzztime 10s $$pkg || exit 1; \
-	  done; \
-	done
+	./.ci/fuzz $(FUZZTIME)
 
 ## generate: the protobuf code; needs protoc
 generate:

@@ -32,6 +32,15 @@ func (n *Network) SetTimings(handshake, redial, grace time.Duration) {
 // HandshakesUnderWay counts those of connections that came in.
 func (n *Network) HandshakesUnderWay() int { return len(n.handshakes) }
 
+// Take serves c as if the listener had accepted it.
+func (n *Network) Take(c net.Conn) { n.take(c) }
+
+// Accept does the handshake of a connection that came in.
+func (n *Network) Accept(c net.Conn) error {
+	_, err := n.accept(c)
+	return err
+}
+
 // Connections returns the open connections, after their handshake, of both
 // directions.
 func (n *Network) Connections() []net.Conn {

@@ -385,32 +385,3 @@ func TestHTTPClientGetsAnError(t *testing.T) {
 		t.Fatal(err)
 	}
 }
-
-func FuzzReadHello(f *testing.F) {
-	whole := &bytes.Buffer{}
-	if err := peer.WriteHello(whole, hello(func(*peerpb.Hello) {})); err != nil {
-		f.Fatal(err)
-	}
-	f.Add(whole.Bytes())
-	f.Add([]byte(peer.HelloMagic + "\xff\xff"))
-	f.Add([]byte(peer.HelloMagic + "\x00\x00"))
-	f.Add([]byte("GET / HTTP/1.1"))
-	f.Fuzz(func(t *testing.T, sent []byte) {
-		r := bytes.NewReader(sent)
-		h, err := peer.ReadHello(r)
-		if read := len(sent) - r.Len(); read > peer.MaxHello+6 {
-			t.Fatalf("read %d bytes", read)
-		}
-		if err != nil {
-			return
-		}
-		again := &bytes.Buffer{}
-		if err := peer.WriteHello(again, h); err != nil {
-			// Unknown fields may make it longer than it came.
-			t.Skip(err)
-		}
-		if _, err := peer.ReadHello(again); err != nil {
-			t.Fatalf("%v does not survive: %v", h, err)
-		}
-	})
-}

@@ -13,3 +13,6 @@ func (l *Log) WrapBackend(wrap func(Backend) Backend) { l.backend = wrap(l.backe
 func StartStopwatch(limit time.Duration, late func()) (stop func()) {
 	return startStopwatch(limit, late).stop
 }
+
+// Checksum is what node.json of id must say.
+func (id Identity) Checksum() (string, error) { return id.checksum() }

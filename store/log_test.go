@@ -15,7 +15,7 @@ import (
 	"github.com/lookupd/lookupd/store"
 )
 
-func openDir(t *testing.T, path string) *store.Dir {
+func openDir(t testing.TB, path string) *store.Dir {
 	t.Helper()
 	d, err := store.OpenDir(path)
 	if err != nil {
@@ -65,7 +65,7 @@ func start(d *store.Dir, cfg store.LogConfig) (id store.Identity, l *store.Log, 
 	return id, l, setAside, nil
 }
 
-func mustStart(t *testing.T, d *store.Dir) (store.Identity, *store.Log) {
+func mustStart(t testing.TB, d *store.Dir) (store.Identity, *store.Log) {
 	t.Helper()
 	id, l, _, err := start(d, store.LogConfig{OnFatal: func(err error) { t.Errorf("fatal: %v", err) }})
 	if err != nil {
@@ -81,7 +81,7 @@ func command(index, term uint64, data string) *raft.Log {
 
 // fill appends entries first to last of the term, with data of growing length,
 // and stores the term as the current one.
-func fill(t *testing.T, l *store.Log, term, first, last uint64) {
+func fill(t testing.TB, l *store.Log, term, first, last uint64) {
 	t.Helper()
 	must(t, l.SetUint64([]byte("CurrentTerm"), term))
 	var entries []*raft.Log
@@ -91,7 +91,7 @@ func fill(t *testing.T, l *store.Log, term, first, last uint64) {
 	must(t, l.StoreLogs(entries))
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

@@ -20,7 +20,7 @@ const pageSize = 4096
 
 // usedDir returns a data directory with a log that was used in two terms
 // whose second is 5.
-func usedDir(t *testing.T) (*store.Dir, store.Identity) {
+func usedDir(t testing.TB) (*store.Dir, store.Identity) {
 	t.Helper()
 	d := openDir(t, t.TempDir())
 	id, l := mustStart(t, d)
@@ -34,7 +34,7 @@ func usedDir(t *testing.T) (*store.Dir, store.Identity) {
 }
 
 // reopen opens the log as a start does, up to the decision whether to go on.
-func reopen(t *testing.T, d *store.Dir) (map[string]string, error) {
+func reopen(t testing.TB, d *store.Dir) (map[string]string, error) {
 	t.Helper()
 	id, _, err := d.LoadIdentity()
 	if err != nil {
@@ -52,7 +52,7 @@ func reopen(t *testing.T, d *store.Dir) (map[string]string, error) {
 }
 
 // content returns all that a log holds.
-func content(t *testing.T, l *store.Log) map[string]string {
+func content(t testing.TB, l *store.Log) map[string]string {
 	t.Helper()
 	all := map[string]string{}
 	first, err := l.FirstIndex()

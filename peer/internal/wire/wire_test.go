@@ -142,13 +142,33 @@ func TestMemoryGrowsWithBytesReceived(t *testing.T) {
 	})
 }
 
+// FuzzReadFrame: a frame is read whole or not at all, nothing of what follows it
+// is taken, and memory is taken for what arrived, whatever the length says.
 func FuzzReadFrame(f *testing.F) {
-	f.Add([]byte{0, 0, 0, 13, 0, 0, 0, 0, 0, 0, 0, 1, 3, 0, 0, 0, 9})
-	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 1, 3, 0, 0, 0, 9})
+	good := []byte{0, 0, 0, 15, 0, 0, 0, 0, 0, 0, 0, 1, 3, 0, 0, 0, 9, 'a', 'b', 'c'}
+	for _, length := range []uint32{0, 12, 13, 14, 15, 16, 17, 64<<10 + 14, wire.MaxMessage + 13, wire.MaxMessage + 14, 1<<31 - 1, 1 << 31, 1<<32 - 1} {
+		f.Add(append(binary.BigEndian.AppendUint32(nil, length), good[4:]...))
+	}
+	f.Add(good[:16])
+	f.Add(good[:3])
+	f.Add(append(binary.BigEndian.AppendUint32(nil, 70_013), make([]byte, 70_013)...))
 	f.Fuzz(func(t *testing.T, sent []byte) {
-		_, _, _, body, err := wire.ReadFrame(bytes.NewReader(sent))
-		if err == nil && len(body) > len(sent)-17 {
-			t.Fatalf("%d bytes from %d", len(body), len(sent))
+		r := bytes.NewReader(sent)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		seq, code, timeout, body, err := wire.ReadFrame(r)
+		runtime.ReadMemStats(&after)
+		if taken := after.TotalAlloc - before.TotalAlloc; taken > 128<<10+4*uint64(len(sent)) {
+			t.Fatalf("%d bytes of memory for %d", taken, len(sent))
+		}
+		if err != nil {
+			return
+		}
+		again := binary.BigEndian.AppendUint32(nil, uint32(len(body)+13))
+		again = append(binary.BigEndian.AppendUint64(again, seq), code)
+		again = append(binary.BigEndian.AppendUint32(again, uint32(timeout/time.Millisecond)), body...)
+		if read := sent[:len(sent)-r.Len()]; !bytes.Equal(read, again) {
+			t.Fatalf("%x was read as %x", read, again)
 		}
 	})
 }
