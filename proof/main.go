@@ -28,6 +28,15 @@ func verbs() []verb {
 	return []verb{
 		{"mixed", "rounds of clients and faults, with every answer checked", mixed},
 		{"round", "one such round, in this process", oneRound},
+		{"powercuts", "cut the power of peers' disks and look for acknowledged changes", powerCuts},
+		{"corruption", "damage files of peers that are down, and start them", corruption},
+		{"paused", "stop leaders with lookups in their sockets and look for old answers", pausedLeader},
+		{"docker", "pause, cut off, kill and move containers", docker},
+		{"bugs", "plant each known bug and see that the proof finds it", bugs},
+		{"ci", "all of it, in the sizes for every change", ci},
+		{"report", "write the figures of the ledger into docs/reliability.md", report},
+		{"votes", "write votes until killed, for bugs", writeVotes},
+		{"judge", "judge again what a round left in its directory", judge},
 	}
 }
 

@@ -67,6 +67,8 @@ type mixedPlan struct {
 	each   time.Duration
 	kinds  string
 	seed   uint64
+	// inactive is as in round.Config.
+	inactive time.Duration
 }
 
 // mixed runs the rounds one after another and adds them up. The directory of
@@ -153,6 +155,7 @@ func (h *harness) round(plan mixedPlan, seed uint64, peers int) (*round.Result, 
 		Args: []string{
 			"round", "-binary", plan.binary, "-dir", dir, "-out", out, "-peers", strconv.Itoa(peers),
 			"-seed", strconv.FormatUint(seed, 10), "-length", plan.each.String(), "-faults", plan.kinds,
+			"-inactive", plan.inactive.String(),
 		},
 	}
 	if h.network {
@@ -164,6 +167,8 @@ func (h *harness) round(plan mixedPlan, seed uint64, peers int) (*round.Result, 
 	}
 	select {
 	case <-p.Exited():
+	case <-h.ctx.Done():
+		return nil, dir, errors.Join(context.Cause(h.ctx), p.Kill())
 	case <-time.After(plan.each + roundWithin):
 		return nil, dir, fmt.Errorf("round with seed %d does not end: %w\n%s", seed, p.Kill(), p.LogTail())
 	}
@@ -184,6 +189,7 @@ func oneRound(ctx context.Context, args []string) error {
 	fs.IntVar(&cfg.Peers, "peers", 3, "`number` of peers")
 	fs.Uint64Var(&cfg.Seed, "seed", 1, "`number` that all that is random comes from")
 	fs.DurationVar(&cfg.Length, "length", 75*time.Second, "how `long` there are faults")
+	fs.DurationVar(&cfg.Inactive, "inactive", 0, "how `long` a peer's sessions outlive it; 0: longer than the round")
 	out := fs.String("out", "", "`path` of the file that takes the result")
 	kinds := fs.String("faults", "", "`names` of the faults, with commas; empty: all; none: none")
 	if err := fs.Parse(args); err != nil {
@@ -209,6 +215,19 @@ func oneRound(ctx context.Context, args []string) error {
 		return err
 	}
 	return os.WriteFile(*out, data, 0o600)
+}
+
+// judge judges again what a round left.
+func judge(_ context.Context, args []string) error {
+	if len(args) != 1 {
+		return errors.New("usage: proof judge DIRECTORY")
+	}
+	witness, porcupine, entries, err := round.Judge(args[0], false)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%d entries, %d operations by the witness, %d by porcupine\n", entries, witness.Checked, porcupine.Checked)
+	return failed(ledger.Line{Kind: "round", Violations: append(witness.Violations, porcupine.Violations...)})
 }
 
 func faultsNamed(list string) ([]fault.Kind, error) {

@@ -24,7 +24,14 @@ func (v *Verdict) asked(h *history.History, l *Log) {
 			writes[write{op.Peer, commandOf(op)}]++
 		}
 	}
+	opened := map[string]bool{}
 	for _, c := range l.Commands {
+		if open, ok := c.Command.(registry.OpenSession); ok {
+			if s := sessions[open.Producer.Hostname]; s != nil && opened[s.Hostname] {
+				d.renew(s.Number)
+			}
+			opened[open.Producer.Hostname] = true
+		}
 		if kind, id, name, ok := declaration(c.Command); ok {
 			s := sessions[l.Hosts[id]]
 			if s == nil || !d.take(s.Number, kind, name, c.Index) {
@@ -40,8 +47,10 @@ func (v *Verdict) asked(h *history.History, l *Log) {
 			}
 		case registry.CloseSession:
 			v.ended(sessions[l.Hosts[m.Session]], c)
-		case registry.EndOrphan:
-			v.ended(sessions[l.Hosts[m.Session]], c)
+		case registry.EndOrphan: // the leader cannot tell a lost peer from one that is cut off
+			if !l.OrphansEnd {
+				v.ended(sessions[l.Hosts[m.Session]], c)
+			}
 		}
 	}
 	d.pending(v, h, l)
@@ -76,11 +85,12 @@ type declared struct {
 	name    registry.Name
 }
 
-// asking is how often something was asked for and not found in the log yet, how
-// often more, and the first index that answered it.
+// asking is how often something was asked for, how often of that it was not found
+// in the log yet, how often it was found and not asked for, and the first index
+// that answered it.
 type asking struct {
-	times, swept int
-	first        uint64
+	all, times, swept int
+	first             uint64
 }
 
 func newDeclarations(h *history.History) *declarations {
@@ -102,8 +112,19 @@ func newDeclarations(h *history.History) *declarations {
 func (d *declarations) note(op *history.Op, name registry.Name) {
 	a := d.get(op.Session, op.Kind, name)
 	a.times++
+	a.all++
 	if op.Outcome == history.OK && (a.first == 0 || op.Index < a.first) {
 		a.first = op.Index
+	}
+}
+
+// renew notes that a session, which had been ended while its peer was away, was
+// opened again and declares anew what was declared on it.
+func (d *declarations) renew(session int) {
+	for key, a := range d.asked {
+		if key.session == session {
+			a.times = max(a.times, a.all)
+		}
 	}
 }
 

@@ -45,6 +45,8 @@ type Log struct {
 	Answered map[AnswerKey]uint64
 	// Hosts tells whose session is whose, by what IDENTIFY gave.
 	Hosts map[registry.SessionID]string
+	// OrphansEnd: sessions of a peer that is cut off for long may end in the round.
+	OrphansEnd bool
 	// Problems are contradictions between the peers.
 	Problems []string
 }

@@ -3,8 +3,10 @@ package check
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/anishathalye/porcupine"
@@ -12,15 +14,15 @@ import (
 	"github.com/lookupd/lookupd/proof/history"
 )
 
-// maxExplained is how many topics that cannot be explained end the search.
-const maxExplained = 2
+// maxExplained is how many topics that no order explains end the search.
+const maxExplained = 1
 
 // Porcupine looks, topic by topic, for an order of all operations that explains
 // what clients saw. It must be called after Witness, which gives the answers over
 // V1 their index: that tells which commands of the log they are about. A topic
 // that is not decided within limit is a violation too. What explains a
 // violation is written to dir, as a page to look at.
-func Porcupine(h *history.History, l *Log, topics []string, limit time.Duration, dir string) (Verdict, error) {
+func Porcupine(h *history.History, l *Log, limit time.Duration, dir string) (Verdict, error) {
 	var v Verdict
 	n, err := newNumbers(h, l)
 	if err != nil {
@@ -37,7 +39,7 @@ func Porcupine(h *history.History, l *Log, topics []string, limit time.Duration,
 		},
 		DescribeOperation: func(input, output any) string { return describeAction(input.(*action), output.(answer)) },
 	}
-	for _, topic := range topics {
+	for _, topic := range topics(h) {
 		p := newPartition(topic, h, l, n, byHost)
 		if p.err != nil {
 			return v, p.err
@@ -58,6 +60,17 @@ func Porcupine(h *history.History, l *Log, topics []string, limit time.Duration,
 		}
 	}
 	return v, nil
+}
+
+// topics returns the names of all topics that clients spoke of.
+func topics(h *history.History) []string {
+	set := map[string]bool{}
+	for _, op := range h.Ops {
+		if op.Topic != "" {
+			set[op.Topic] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(set))
 }
 
 // explain draws what porcupine tried, and says in words where the longest

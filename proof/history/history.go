@@ -4,7 +4,9 @@ package history
 
 import (
 	"cmp"
+	"encoding/json"
 	"math"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -94,8 +96,8 @@ type Session struct {
 	Hostname string // unique, so that the log tells which session a command is of
 	Peer     string
 	Identify int64 // when IDENTIFY was sent
-	// End is the earliest moment at which the peer can have ended it: when the
-	// client closed it or, if the client only found it ended, its last answer's call.
+	// End is the earliest moment at which the peer can have ended it: the call of
+	// its last answer.
 	End int64
 	// Alive: the connection was there to the end of the round.
 	Alive bool
@@ -172,4 +174,23 @@ func (h *History) Floors() map[*Op]uint64 {
 		floors[op] = highest
 	}
 	return floors
+}
+
+// Write saves h; Read reads it again. What explains a violation is kept so.
+func (h *History) Write(path string) error {
+	data, err := json.Marshal(h)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, data, 0o600)
+}
+
+// Read is the inverse of Write.
+func Read(path string) (*History, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	h := new(History)
+	return h, json.Unmarshal(data, h)
 }

@@ -150,6 +150,3 @@ func producerHost(client int) string { return fmt.Sprintf("n%d.example", client)
 func node(client int) string {
 	return net.JoinHostPort(producerHost(client), strconv.Itoa(producerHTTP))
 }
-
-// Topics returns the names of all topics that the load uses.
-func (l *Load) Topics() []string { return l.names.topics }

@@ -75,9 +75,9 @@ func (p *producer) step(ctx context.Context) {
 	}
 }
 
-// hangUp ends the connection: politely, or as if the process had died.
+// hangUp ends the connection: politely, or as if the process had died. The peer
+// may have ended it before, so End stays where the last answer put it.
 func (p *producer) hangUp() {
-	p.session.End = p.load.rec.Now()
 	if tcp, ok := p.conn.(*net.TCPConn); ok && p.rand.IntN(2) == 0 {
 		_ = tcp.SetLinger(0) // so that closing resets it
 	}

@@ -3,6 +3,7 @@
 package round
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,7 +36,9 @@ type Config struct {
 	Kinds []fault.Kind
 	// Clocked says that Binary's wall clock can be set.
 	Clocked bool
-	Log     func(format string, args ...any)
+	// Inactive is how long a peer's sessions outlive it; 0: longer than the round.
+	Inactive time.Duration
+	Log      func(format string, args ...any)
 }
 
 // Floors below which a round counts as one that tested nothing.
@@ -48,7 +51,7 @@ const (
 // How the proof's peers run: no liveness timeout ends within a round, and
 // snapshots come within seconds.
 const (
-	never         = "1h"
+	never         = time.Hour
 	threshold     = 300
 	trailingLogs  = 1200
 	snapshotEvery = time.Second
@@ -99,12 +102,13 @@ type run struct {
 	rec     *history.Recorder
 	load    *load.Load
 	witness string
+	atEnd   []string // what was wrong with the peers when all had healed
 }
 
 // Run does one round. An error means that it could not be done; what it found is
 // in the result.
 func Run(ctx context.Context, cfg Config) (_ *Result, err error) {
-	r := &run{cfg: cfg, group: supervisor.NewGroup(), witness: filepath.Join(cfg.Dir, "witness")}
+	r := &run{cfg: cfg, group: supervisor.NewGroup(), witness: filepath.Join(cfg.Dir, witnessDir)}
 	r.result = &Result{Seed: cfg.Seed, Peers: cfg.Peers, Faults: map[string]int{}, NotRun: map[string]string{}, Ops: map[string]map[string]int{}}
 	defer func() { err = errors.Join(err, r.group.KillAll()) }()
 	if err := r.startCluster(ctx); err != nil {
@@ -113,7 +117,7 @@ func Run(ctx context.Context, cfg Config) (_ *Result, err error) {
 	defer func() { err = errors.Join(err, r.target.Close()) }()
 	r.startLoad()
 	began := time.Now()
-	r.break_(ctx)
+	r.injectFaults(ctx)
 	if err := r.settle(ctx); err != nil {
 		r.load.Stop()
 		return r.result, err
@@ -130,7 +134,7 @@ func (r *run) startCluster(ctx context.Context) error {
 	r.target, err = fault.NewTarget(r.group, fault.Plan{
 		Lookupd: r.cfg.Binary, Dir: r.cfg.Dir, Peers: r.cfg.Peers, Network: r.cfg.Network, Proxies: true, Clocks: r.cfg.Clocked,
 		TrailingLogs: trailingLogs,
-		Args:         []string{"-inactive-producer-timeout", never, "-tombstone-lifetime", never},
+		Args:         []string{"-inactive-producer-timeout", cmp.Or(r.cfg.Inactive, never).String(), "-tombstone-lifetime", never.String()},
 		Env:          []string{"LOOKUPD_WITNESS=" + r.witness, fmt.Sprintf("LOOKUPD_SNAPSHOTS=%d,%d,%s", threshold, trailingLogs, snapshotEvery)},
 		Rand:         rand.New(rand.NewPCG(r.cfg.Seed, 1)), Log: r.cfg.Log,
 	})
@@ -160,8 +164,8 @@ func (r *run) startLoad() {
 	r.load = load.Start(cfg, r.rec)
 }
 
-// break_ injects faults, one after another, until the time is up.
-func (r *run) break_(ctx context.Context) {
+// injectFaults injects faults, one after another, until the time is up.
+func (r *run) injectFaults(ctx context.Context) {
 	var able []fault.Kind
 	for _, kind := range r.cfg.Kinds {
 		if why := kind.Needs(r.target); why != "" {
@@ -200,12 +204,15 @@ func (r *run) settle(ctx context.Context) error {
 	time.Sleep(settleFor)
 	r.load.Settle()
 	if err := r.sameState(ctx); err != nil {
-		return err
+		r.atEnd = append(r.atEnd, fmt.Sprintf("at the end, all healed: %v", err))
 	}
 	r.load.ReadAll()
 	r.load.Freeze()
 	var errs []error
 	for _, p := range r.target.Cluster.Peers {
+		if !p.Running() {
+			r.atEnd = append(r.atEnd, fmt.Sprintf("%s has ended by itself, exit code %d: %s", p.Name(), p.ExitCode(), p.LogTail()))
+		}
 		errs = append(errs, p.Stop(10*time.Second))
 	}
 	r.load.Stop()
@@ -217,19 +224,26 @@ func (r *run) sameState(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, sameWithin)
 	defer cancel()
 	return supervisor.Poll(ctx, func(ctx context.Context) error {
-		seen := map[string][]string{}
+		hashes := map[uint64]string{}
+		var seen []string
 		for _, p := range r.target.Cluster.Peers {
 			var s struct {
 				Index uint64 `json:"index"`
 				Hash  string `json:"state_hash"`
 			}
+			if !p.Running() {
+				cancel() // waiting changes nothing
+			}
 			if err := p.GetJSON(ctx, "/v1/status", &s); err != nil {
 				return err
 			}
-			at := fmt.Sprintf("%s at %d", s.Hash, s.Index)
-			seen[at] = append(seen[at], p.Name())
+			if other, ok := hashes[s.Index]; ok && other != s.Hash {
+				cancel()
+			}
+			hashes[s.Index] = s.Hash
+			seen = append(seen, fmt.Sprintf("%s: %s at %d", p.Name(), s.Hash, s.Index))
 		}
-		if len(seen) != 1 {
+		if len(hashes) != 1 || ctx.Err() != nil {
 			return fmt.Errorf("peers differ: %v", seen)
 		}
 		return nil
@@ -237,24 +251,46 @@ func (r *run) sameState(ctx context.Context) error {
 }
 
 // judge hands the history to the judges.
-func (r *run) judge() error {
-	var dirs []string
-	for _, p := range r.target.Cluster.Peers {
-		dirs = append(dirs, p.DataPath())
-	}
-	l, err := check.ReadLog(r.witness, dirs)
-	if err != nil {
-		return err
-	}
+func (r *run) judge() (err error) {
 	h := r.rec.History()
-	r.result.Entries = l.Entries
-	r.result.Witness = check.Witness(h, l)
-	r.cfg.Log("witness: %d checked, violations %q", r.result.Witness.Checked, r.result.Witness.Violations)
-	if r.result.Porcupine, err = check.Porcupine(h, l, r.load.Topics(), decideWithin, r.cfg.Dir); err != nil {
+	if err := h.Write(filepath.Join(r.cfg.Dir, historyFile)); err != nil {
 		return err
 	}
+	r.result.Witness, r.result.Porcupine, r.result.Entries, err = Judge(r.cfg.Dir, r.cfg.Inactive > 0)
+	r.result.Witness.Violations = slices.Concat(r.atEnd, r.result.Witness.Violations)
 	r.count(h)
-	return nil
+	return err
+}
+
+// What a round leaves in its directory, beside the peers' own.
+const (
+	historyFile = "history.json"
+	witnessDir  = "witness"
+)
+
+// Judge judges what a round left in its directory; none of its peers may run.
+// orphansEnd says that the round had an Inactive.
+func Judge(dir string, orphansEnd bool) (witness, porcupine check.Verdict, entries int, err error) {
+	logs, err := filepath.Glob(filepath.Join(dir, "*", "raft", "raft.db"))
+	if err != nil {
+		return witness, porcupine, 0, err
+	}
+	var peers []string
+	for _, path := range logs {
+		peers = append(peers, filepath.Dir(filepath.Dir(path)))
+	}
+	h, err := history.Read(filepath.Join(dir, historyFile))
+	if err != nil {
+		return witness, porcupine, 0, err
+	}
+	l, err := check.ReadLog(filepath.Join(dir, witnessDir), peers)
+	if err != nil {
+		return witness, porcupine, 0, err
+	}
+	l.OrphansEnd = orphansEnd
+	witness = check.Witness(h, l)
+	porcupine, err = check.Porcupine(h, l, decideWithin, dir)
+	return witness, porcupine, l.Entries, err
 }
 
 func (r *run) count(h *history.History) {
