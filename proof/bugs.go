@@ -166,6 +166,12 @@ func (p *hunter) damageFiles(seed uint64) ([]string, error) {
 	return p.expectFailure(args, "broke a promise")
 }
 
+// failSyncs makes syncs fail: the peer must stop, and be whole when it is started.
+func (p *hunter) failSyncs(seed uint64) ([]string, error) {
+	args := []string{"disks", "-n", "1", "-only", "fsync: EIO", "-binary", p.binary, "-seed", strconv.FormatUint(seed, 10)}
+	return p.expectFailure(args, "promise broken")
+}
+
 // killVoters kills a process that writes votes, again and again, and looks for
 // one whose term and candidate were parted.
 func (p *hunter) killVoters(seed uint64) ([]string, error) {

@@ -35,6 +35,7 @@ func ci(ctx context.Context, args []string) error {
 		"mixed -rounds 10 -round 20s",
 		"powercuts -n 40",
 		"corruption -n 60",
+		"disks -only EIO",
 		"paused -n 20",
 		"bugs",
 	} {

@@ -30,6 +30,7 @@ func verbs() []verb {
 		{"round", "one such round, in this process", oneRound},
 		{"powercuts", "cut the power of peers' disks and look for acknowledged changes", powerCuts},
 		{"corruption", "damage files of peers that are down, and start them", corruption},
+		{"disks", "make the disks of running peers fail", failingDisks},
 		{"paused", "stop leaders with lookups in their sockets and look for old answers", pausedLeader},
 		{"docker", "pause, cut off, kill and move containers", docker},
 		{"bugs", "plant each known bug and see that the proof finds it", bugs},

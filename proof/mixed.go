@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lookupd/lookupd/proof/disk"
 	"github.com/lookupd/lookupd/proof/fault"
 	"github.com/lookupd/lookupd/proof/ledger"
 	"github.com/lookupd/lookupd/proof/load"
@@ -231,14 +232,14 @@ func judge(_ context.Context, args []string) error {
 }
 
 func faultsNamed(list string) ([]fault.Kind, error) {
+	all := append(fault.All(), disk.Kinds(nil)...)
 	switch list {
 	case "":
-		return fault.All(), nil
+		return all, nil
 	case "none":
 		return nil, nil
 	}
 	var kinds []fault.Kind
-	all := fault.All()
 	for _, name := range strings.Split(list, ",") {
 		i := slices.IndexFunc(all, func(k fault.Kind) bool { return k.Name == name })
 		if i < 0 {

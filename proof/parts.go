@@ -23,6 +23,7 @@ type part struct {
 	kind   string
 	n      int
 	binary string
+	only   string
 	ledger bool
 	began  time.Time
 }
@@ -33,6 +34,7 @@ func newPart(ctx context.Context, kind string, n int, args []string, tags ...str
 	count := fs.Int("n", n, "how `many`")
 	seed := fs.Uint64("seed", rand.Uint64N(1<<32), "`number` that all that is random comes from")
 	binary := fs.String("binary", "", "`path` of a lookupd; empty: build one")
+	only := fs.String("only", "", "part of the `names` of what is done; empty: all")
 	keep := fs.Bool("ledger", false, "add the run to the ledger")
 	if err := fs.Parse(args); err != nil {
 		return nil, err
@@ -41,7 +43,7 @@ func newPart(ctx context.Context, kind string, n int, args []string, tags ...str
 	if err != nil {
 		return nil, err
 	}
-	p := &part{harness: h, kind: kind, n: *count, binary: *binary, ledger: *keep, began: time.Now()}
+	p := &part{harness: h, kind: kind, n: *count, binary: *binary, only: *only, ledger: *keep, began: time.Now()}
 	if p.binary == "" {
 		if p.binary, err = h.build(tags...); err != nil {
 			h.close()
@@ -115,6 +117,34 @@ func corruption(ctx context.Context, args []string) error {
 	counts := map[string]int{"trials": r.Trials, "changes": r.Changes, "seeded anew": r.Reseeded}
 	for kind, c := range r.ByKind {
 		counts[kind+", found"], counts[kind+", harmless"], counts[kind+", broken"] = c.Found, c.Harmless, c.Broken
+	}
+	var violations []string
+	if r.Failed() != nil {
+		violations = r.Problems
+	}
+	return p.done(counts, violations, err)
+}
+
+// failingDisks makes the disks of running peers fail.
+func failingDisks(ctx context.Context, args []string) error {
+	if err := disk.Enter(); err != nil {
+		return notRun("failing disks", err)
+	}
+	cfg := disk.DefaultFailureConfig()
+	p, err := newPart(ctx, "failing disks", cfg.Faults, args)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	cfg.Lookupd, cfg.Dir, cfg.Seed, cfg.Faults, cfg.Only = p.binary, filepath.Join(p.dir, "failing"), p.seed, p.n, p.only
+	cfg.Log = slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	r, err := disk.Failures(ctx, cfg)
+	for _, what := range r.Lacking {
+		fmt.Printf("NOT RUN %s\n", what)
+	}
+	counts := map[string]int{"acknowledged": r.Acknowledged, "acknowledged during": r.During, "lost": r.Lost, "broken": r.Broken}
+	for kind, n := range r.ByKind {
+		counts[kind] = n
 	}
 	var violations []string
 	if r.Failed() != nil {

@@ -43,9 +43,9 @@ type Config struct {
 
 // Floors below which a round counts as one that tested nothing.
 const (
-	minOpsPerSecond      = 500
-	minReadsDuringFaults = 100
-	maxUnknownShare      = 0.05
+	MinOpsPerSecond      = 500
+	MinReadsDuringFaults = 100
+	MaxUnknownShare      = 0.05
 )
 
 // How the proof's peers run: no liveness timeout ends within a round, and
@@ -102,7 +102,7 @@ type run struct {
 	rec     *history.Recorder
 	load    *load.Load
 	witness string
-	atEnd   []string // what was wrong with the peers when all had healed
+	atEnd   []string // what was wrong with the peers themselves
 }
 
 // Run does one round. An error means that it could not be done; what it found is
@@ -185,6 +185,10 @@ func (r *run) injectFaults(ctx context.Context) {
 		evidence, err := kind.Run(ctx, r.target)
 		r.result.ReadsDuringFaults += r.rec.Reads() - reads
 		r.cfg.Log("%6.1f s  %s: %s", float64(began)/1e9, kind.Name, evidence)
+		if errors.Is(err, fault.ErrViolation) {
+			r.atEnd = append(r.atEnd, fmt.Sprintf("%s: %v", kind.Name, err))
+			continue
+		}
 		if err != nil {
 			r.problem("fault %q: %v", kind.Name, err)
 			continue
@@ -306,14 +310,14 @@ func (r *run) count(h *history.History) {
 			unknown++
 		}
 	}
-	if rate := float64(total) / r.result.Seconds; rate < minOpsPerSecond {
-		r.problem("%.0f operations per second, less than %d", rate, minOpsPerSecond)
+	if rate := float64(total) / r.result.Seconds; rate < MinOpsPerSecond {
+		r.problem("%.0f operations per second, less than %d", rate, MinOpsPerSecond)
 	}
-	if share := float64(unknown) / float64(max(1, total)); share > maxUnknownShare {
-		r.problem("%.1f %% of the operations have an unknown outcome, more than %.0f %%", 100*share, 100*maxUnknownShare)
+	if share := float64(unknown) / float64(max(1, total)); share > MaxUnknownShare {
+		r.problem("%.1f %% of the operations have an unknown outcome, more than %.0f %%", 100*share, 100*MaxUnknownShare)
 	}
-	if len(r.cfg.Kinds) > 0 && r.result.ReadsDuringFaults < minReadsDuringFaults {
-		r.problem("%d reads answered during faults, less than %d", r.result.ReadsDuringFaults, minReadsDuringFaults)
+	if len(r.cfg.Kinds) > 0 && r.result.ReadsDuringFaults < MinReadsDuringFaults {
+		r.problem("%d reads answered during faults, less than %d", r.result.ReadsDuringFaults, MinReadsDuringFaults)
 	}
 }
 
