@@ -51,7 +51,7 @@ const (
 //	node.json            Identity
 //	peers.json           AddressBook
 //	raft/raft.db         Log
-//	raft/snapshots/      raft's FileSnapshotStore
+//	raft/snapshots/      Snapshots
 //	raft/unusable/       snapshots that Verify has set aside
 //
 // Its methods may be called from any goroutine.

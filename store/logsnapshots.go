@@ -24,7 +24,7 @@ const (
 
 // OpenSnapshots opens raft's snapshot store and removes what a crash left
 // half-written in it, which raft never does. Raft must not be running.
-func (d *Dir) OpenSnapshots(logger hclog.Logger) (*raft.FileSnapshotStore, error) {
+func (d *Dir) OpenSnapshots(logger hclog.Logger) (*Snapshots, error) {
 	if err := d.makeSubdir(raftDir); err != nil {
 		return nil, err
 	}
@@ -40,7 +40,15 @@ func (d *Dir) OpenSnapshots(logger hclog.Logger) (*raft.FileSnapshotStore, error
 			return nil, err
 		}
 	}
-	return raft.NewFileSnapshotStoreWithLogger(d.Path(raftDir), snapshotsKept, logger)
+	return d.snapshots(snapshotsKept, logger)
+}
+
+func (d *Dir) snapshots(keep int, logger hclog.Logger) (*Snapshots, error) {
+	files, err := raft.NewFileSnapshotStoreWithLogger(d.Path(raftDir), keep, logger)
+	if err != nil {
+		return nil, err
+	}
+	return &Snapshots{files: files, path: d.Path(raftDir, snapshotsDir)}, nil
 }
 
 // Verify makes sure, before raft starts, that id, log and the snapshots belong
@@ -62,12 +70,13 @@ func (d *Dir) Verify(id Identity, log *Log, logger hclog.Logger, usable func(io.
 		return nil, err
 	}
 	if err := log.CheckAgainst(id, newest); err != nil {
-		return nil, errors.Join(err, badSnapshots(bad))
+		return nil, errors.Join(d.namesFile(err), badSnapshots(bad))
 	}
 	reach := max(newest.Index, log.survey.last().Index)
 	for _, name := range bad {
 		if at, ok := snapshotPosition(name); ok && at.Index > reach {
-			return nil, fmt.Errorf("%w: snapshot %s cannot be read, and the log ends at entry %d", ErrDamaged, name, reach)
+			return nil, fmt.Errorf("%s: %w: the snapshot cannot be read, and the log ends at entry %d",
+				d.Path(raftDir, snapshotsDir, name), ErrDamaged, reach)
 		}
 	}
 	return bad, d.setAside(bad)
@@ -76,7 +85,7 @@ func (d *Dir) Verify(id Identity, log *Log, logger hclog.Logger, usable func(io.
 // newestSnapshot returns the position of the newest snapshot that is usable,
 // the zero Position if there is none, and the names of those that are not.
 func (d *Dir) newestSnapshot(logger hclog.Logger, usable func(io.Reader) error) (newest Position, bad []string, err error) {
-	store, err := raft.NewFileSnapshotStoreWithLogger(d.Path(raftDir), math.MaxInt, logger)
+	store, err := d.snapshots(math.MaxInt, logger)
 	if err != nil {
 		return Position{}, nil, err
 	}
@@ -101,14 +110,22 @@ func (d *Dir) newestSnapshot(logger hclog.Logger, usable func(io.Reader) error) 
 	}
 	finished, _, err := d.snapshotDirs()
 	for _, name := range finished {
-		if !listed[name] { // its meta.json cannot be read
+		if !listed[name] { // its meta.json cannot be read, or is wrong
 			bad = append(bad, name)
 		}
 	}
 	return newest, bad, err
 }
 
-func trySnapshot(store *raft.FileSnapshotStore, id string, usable func(io.Reader) error) error {
+// namesFile tells which file an error of CheckAgainst is about.
+func (d *Dir) namesFile(err error) error {
+	if errors.Is(err, ErrIdentityMissing) || errors.Is(err, ErrIdentityOlder) {
+		return fmt.Errorf("%s: %w", d.Path(identityFile), err)
+	}
+	return fmt.Errorf("%s: %w", d.Path(raftDir, logFile), err)
+}
+
+func trySnapshot(store *Snapshots, id string, usable func(io.Reader) error) error {
 	_, content, err := store.Open(id) // compares the checksum of all of it
 	if err != nil {
 		return err

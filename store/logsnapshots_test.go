@@ -21,7 +21,8 @@ func addSnapshot(t *testing.T, d *store.Dir, term, index uint64) string {
 	snapshots, err := d.OpenSnapshots(hclog.NewNullLogger())
 	must(t, err)
 	_, transport := raft.NewInmemTransport("")
-	sink, err := snapshots.Create(raft.SnapshotVersionMax, index, term, raft.Configuration{}, 1, transport)
+	voters := raft.Configuration{Servers: []raft.Server{{ID: "voter", Address: "voter"}}}
+	sink, err := snapshots.Create(raft.SnapshotVersionMax, index, term, voters, 1, transport)
 	must(t, err)
 	_, err = fmt.Fprintf(sink, "state at %d", index)
 	must(t, err)
@@ -86,6 +87,27 @@ func TestVerify(t *testing.T) {
 		}},
 		{name: "D8 newest with bad meta", first: 20, indexes: []uint64{30, 60}, aside: []int{1}, damage: func(t *testing.T, d *store.Dir, names []string) {
 			must(t, os.WriteFile(meta(d, names[1]), []byte("{"), 0o600))
+		}},
+		{name: "meta of the previous one", first: 20, indexes: []uint64{30, 60}, aside: []int{1}, damage: func(t *testing.T, d *store.Dir, names []string) {
+			copyFile(t, meta(d, names[0]), meta(d, names[1]))
+		}},
+		{name: "meta of a snapshot that is not here", first: 20, indexes: []uint64{30, 60}, aside: []int{1}, damage: func(t *testing.T, d *store.Dir, names []string) {
+			replace(t, meta(d, names[1]), `"ID":"`+names[1], `"ID":"1-61-1`)
+		}},
+		{name: "meta with another index", first: 20, indexes: []uint64{30, 60}, aside: []int{1}, damage: func(t *testing.T, d *store.Dir, names []string) {
+			replace(t, meta(d, names[1]), `"Index":60`, `"Index":70`)
+		}},
+		{name: "meta with another voter", first: 20, indexes: []uint64{30, 60}, aside: []int{1}, damage: func(t *testing.T, d *store.Dir, names []string) {
+			replace(t, meta(d, names[1]), `"ID":"voter"`, `"ID":"voteR"`)
+		}},
+		{name: "meta with another size", first: 20, indexes: []uint64{30, 60}, aside: []int{1}, damage: func(t *testing.T, d *store.Dir, names []string) {
+			replace(t, meta(d, names[1]), `"Size":11`, `"Size":10`)
+		}},
+		{name: "seal damaged", first: 20, indexes: []uint64{30, 60}, aside: []int{1}, damage: func(t *testing.T, d *store.Dir, names []string) {
+			must(t, os.Truncate(d.Path("raft", "snapshots", names[1], "seal"), 5))
+		}},
+		{name: "no seal, from an earlier version", first: 20, indexes: []uint64{60}, damage: func(t *testing.T, d *store.Dir, names []string) {
+			must(t, os.Remove(d.Path("raft", "snapshots", names[0], "seal")))
 		}},
 		{name: "D8 newest not usable", first: 20, indexes: []uint64{30, 66}, aside: []int{1}},
 		{name: "D8 previous bad", first: 20, indexes: []uint64{30, 60}, damage: func(t *testing.T, d *store.Dir, names []string) {
@@ -183,4 +205,43 @@ func listDir(t *testing.T, d *store.Dir, name string) []string {
 		names = append(names, entry.Name())
 	}
 	return names
+}
+
+// replace changes a text that a file has.
+func replace(t *testing.T, path, was, is string) {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	must(t, err)
+	if !strings.Contains(string(content), was) {
+		t.Fatalf("%s lacks %q: %s", path, was, content)
+	}
+	must(t, os.WriteFile(path, []byte(strings.Replace(string(content), was, is, 1)), 0o600))
+}
+
+func TestVerifyNamesTheFile(t *testing.T) {
+	for _, c := range []struct {
+		name, file string
+		id         func(*store.Identity)
+	}{
+		{"log of another peer", "raft.db", func(id *store.Identity) { id.NodeID = "b-00000002" }},
+		{"older log", "raft.db", func(id *store.Identity) { id.Epoch += 2 }},
+		{"older identity", "node.json", func(id *store.Identity) { id.Epoch -= 2 }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d, _ := snapshotDir(t, 1)
+			id, _, err := d.LoadIdentity()
+			must(t, err)
+			l := openLog(t, d)
+			for range 3 {
+				id, err = d.NextEpoch(id, l)
+				must(t, err)
+			}
+			must(t, l.Close())
+			l = openLog(t, d)
+			c.id(&id)
+			if _, err := d.Verify(id, l, hclog.NewNullLogger(), nil); err == nil || !strings.Contains(err.Error(), d.Path()) || !strings.Contains(err.Error(), c.file) {
+				t.Errorf("got %v, want it to name %s", err, c.file)
+			}
+		})
+	}
 }

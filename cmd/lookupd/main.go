@@ -68,6 +68,9 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 		// the disk hangs, and nothing may be written any more.
 		time.AfterFunc(time.Second, func() { os.Exit(exitCode(err)) })
 		log.Error("this peer must stop", "err", err)
+		if next := nextStep(err); next != "" {
+			log.Error("next: " + next)
+		}
 		os.Exit(exitCode(err))
 	})
 	signals := make(chan os.Signal, 2)
