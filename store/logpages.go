@@ -87,7 +87,7 @@ func checkPages(path string, buckets ...string) (indexes []indexRun, inited bool
 	if !info.Mode().IsRegular() {
 		return nil, false, fmt.Errorf("%w: not a regular file", ErrRefused)
 	}
-	meta, err := readBoltMeta(file, info.Size())
+	meta, err := readBoltMeta(file)
 	if err != nil {
 		return nil, false, err
 	}
@@ -99,21 +99,29 @@ func checkPages(path string, buckets ...string) (indexes []indexRun, inited bool
 	return c.indexes, found > 0, err
 }
 
-// readBoltMeta returns the newer of the meta pages that are whole. The second
-// lies at the page size, which is any power of two if the first cannot be read.
-func readBoltMeta(file io.ReaderAt, size int64) (boltMeta, error) {
-	best, found := boltMeta{}, false
-	for offset := int64(0); offset <= boltMaxPage && offset+boltPageHeader+boltMetaLength <= size; {
-		meta, ok := readMetaAt(file, offset)
-		if ok && (!found || meta.transaction > best.transaction) && (offset == 0 || int64(meta.pageSize) == offset) {
-			best, found = meta, true
-		}
-		offset = max(offset*2, boltMinPage)
+// readBoltMeta returns the newer of the two meta pages, which bbolt writes in
+// turn, so that their transactions are one apart. Both must be whole: bbolt would
+// open a file from one of them, and forget the latest transaction if that was
+// the other, with an entry perhaps that only this peer and another, now away,
+// have acknowledged. A crash leaves no torn one: what counts of it is in one
+// sector.
+func readBoltMeta(file io.ReaderAt) (boltMeta, error) {
+	first, ok := readMetaAt(file, 0)
+	if !ok {
+		return boltMeta{}, fmt.Errorf("%w: meta page 0 cannot be read", ErrDamaged)
 	}
-	if !found {
-		return boltMeta{}, fmt.Errorf("%w: no readable meta page", ErrDamaged)
+	second, ok := readMetaAt(file, int64(first.pageSize))
+	if !ok || second.pageSize != first.pageSize {
+		return boltMeta{}, fmt.Errorf("%w: meta page 1 cannot be read", ErrDamaged)
 	}
-	return best, nil
+	older, newer := first, second
+	if older.transaction > newer.transaction {
+		older, newer = newer, older
+	}
+	if newer.transaction-older.transaction != 1 {
+		return boltMeta{}, fmt.Errorf("%w: meta pages of transactions %d and %d", ErrDamaged, first.transaction, second.transaction)
+	}
+	return newer, nil
 }
 
 func readMetaAt(file io.ReaderAt, offset int64) (boltMeta, bool) {
