@@ -15,6 +15,8 @@ import (
 var (
 	lookupdFlag = flag.String("lookupd", "", "executable to test, built by the tests if empty")
 	cutsFlag    = flag.Int("cuts", 4, "power cuts")
+	trialsFlag  = flag.Int("trials", 12, "corruption trials")
+	onlyFlag    = flag.String("only", "", "part of the names of the disk failures to try")
 	seedFlag    = flag.Uint64("seed", 0, "seed, 0 for a random one")
 	verbose     = flag.Bool("log", false, "log each trial")
 )
@@ -71,6 +73,45 @@ func TestPowerCuts(t *testing.T) {
 		t.Error(err)
 	}
 	if report.Cuts != cfg.Cuts || report.Acknowledged == 0 {
+		t.Errorf("tested too little: %+v", *report)
+	}
+}
+
+func TestCorruptions(t *testing.T) {
+	cfg := disk.DefaultCorruptionConfig()
+	cfg.Lookupd, cfg.Dir, cfg.Log = lookupd(t), t.TempDir(), logger()
+	cfg.Trials, cfg.Seed = *trialsFlag, *seedFlag
+	report, err := disk.Corruptions(t.Context(), cfg)
+	for kind, count := range report.ByKind {
+		t.Logf("%s: %+v", kind, *count)
+	}
+	t.Logf("%+v", *report)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := report.Failed(); err != nil {
+		t.Error(err)
+	}
+	if sum := report.Total(); sum.Found == 0 || sum.Harmless == 0 || report.Changes == 0 {
+		t.Errorf("tested too little: %+v", *report)
+	}
+}
+
+func TestFailures(t *testing.T) {
+	cfg := disk.DefaultFailureConfig()
+	cfg.Lookupd, cfg.Dir, cfg.Log = lookupd(t), t.TempDir(), logger()
+	cfg.Seed, cfg.Only = *seedFlag, *onlyFlag
+	report, err := disk.Failures(t.Context(), cfg)
+	for _, line := range append(report.Evidence, report.Lacking...) {
+		t.Log(line)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := report.Failed(); err != nil {
+		t.Error(err)
+	}
+	if len(report.ByKind) == 0 || report.Acknowledged == 0 {
 		t.Errorf("tested too little: %+v", *report)
 	}
 }

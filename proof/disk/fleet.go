@@ -170,37 +170,22 @@ func (f *fleet) sameState(ctx context.Context, peers []*supervisor.Peer) error {
 // life is a fleet from its founding to its end, each peer on a disk of its own.
 type life struct {
 	*fleet
-	images map[string]*Image // by peer
+	disks *Disks
 }
-
-const imageSize = 512 << 20 // sparse
 
 // newLife makes a fleet that is not started, with its disks in disks.
 func newLife(ctx context.Context, lookupd, disks, logs string) (l *life, err error) {
-	l = &life{images: map[string]*Image{}}
-	for i := range peersPerCluster {
-		name := string(rune('a' + i))
-		if l.images[name], err = NewImage(ctx, disks, name, imageSize, Ordered); err != nil {
-			delete(l.images, name)
-			return nil, errors.Join(err, l.end())
-		}
+	l = &life{}
+	if l.disks, err = NewDisks(ctx, disks, "a", "b", "c"); err != nil {
+		return nil, err
 	}
-	if l.fleet, err = newFleet(lookupd, logs, func(name string) string { return l.images[name].Dir() }); err != nil {
-		return nil, errors.Join(err, l.end())
+	if l.fleet, err = newFleet(lookupd, logs, func(name string) string { return l.disks.Image(name).Dir() }); err != nil {
+		return nil, errors.Join(err, l.disks.Close())
 	}
 	return l, nil
 }
 
 // end kills the peers and removes their disks.
-func (l *life) end() error {
-	var errs []error
-	if l.fleet != nil {
-		errs = append(errs, l.fleet.end())
-	}
-	for _, image := range l.images {
-		errs = append(errs, image.Close())
-	}
-	return errors.Join(errs...)
-}
+func (l *life) end() error { return errors.Join(l.fleet.end(), l.disks.Close()) }
 
-func (l *life) image(p *supervisor.Peer) *Image { return l.images[p.Name()] }
+func (l *life) image(p *supervisor.Peer) *Image { return l.disks.Image(p.Name()) }

@@ -100,7 +100,7 @@ func (i *Image) Remount(ctx context.Context, options string) error {
 // ReadOnly makes the file system read-only, as ext4 does by itself on an error,
 // though processes have files open for writing; Remount ends it.
 func (i *Image) ReadOnly(ctx context.Context) error {
-	return run(ctx, "mount", "-o", "remount,ro,abort", i.mount)
+	return run(ctx, "mount", "-o", "remount,abort,errors=remount-ro", i.mount)
 }
 
 // Wipe makes the image empty, as a new disk. No process may use it.

@@ -99,11 +99,6 @@ func PowerCuts(ctx context.Context, cfg PowerCutConfig) (r *PowerCutReport, err 
 	began := time.Now()
 	defer func() { r.Took = time.Since(began) }()
 	disks := filepath.Join(cfg.Dir, "disks")
-	release, err := memory(ctx, disks)
-	if err != nil {
-		return r, err
-	}
-	defer func() { err = errors.Join(err, release()) }()
 	for n := 0; r.Cuts < cfg.Cuts && !r.over(cfg); n++ {
 		c := &cutter{cfg: cfg, report: r, number: n, logs: filepath.Join(cfg.Dir, fmt.Sprintf("life-%d", n))}
 		if err := c.live(ctx, disks); err != nil {
