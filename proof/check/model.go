@@ -35,7 +35,6 @@ type action struct {
 	session   uint16 // counts the holder's sessions from 1, 0: never opened
 	channel   int8   // -1: the topic itself
 	producers uint32 // that a tombstone names
-	ephemeral bool   // the name is
 	topic     *topic
 	op        *history.Op // for messages; nil if only the log knows it
 }
