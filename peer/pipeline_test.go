@@ -1,0 +1,99 @@
+package peer_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/lookupd/lookupd/peer"
+)
+
+// Raft's sender must not wait for ever once raft has stopped listening: as it
+// does after the first answer that is no success.
+func TestPipelineEndsWithItsListener(t *testing.T) {
+	for name, answer := range map[string]struct {
+		resp *raft.AppendEntriesResponse
+		err  error
+	}{
+		"refused":    {&raft.AppendEntriesResponse{Term: 1}, nil},
+		"newer term": {&raft.AppendEntriesResponse{Term: 2, Success: true}, nil},
+		"failed":     {&raft.AppendEntriesResponse{}, errors.New("no disk")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := pipelineTo(t, answer.resp, answer.err)
+			go func() { <-p.Consumer() }() // and no more, as raft
+
+			ended := make(chan int)
+			go func() {
+				sent := 0
+				for send(p) == nil {
+					sent++
+				}
+				ended <- sent
+			}()
+			select {
+			case sent := <-ended:
+				t.Logf("ended after %d requests", sent)
+			case <-time.After(30 * time.Second):
+				t.Fatal("the sender waits for ever")
+			}
+		})
+	}
+}
+
+// pipelineTo opens a pipeline to a follower that gives each request this answer.
+func pipelineTo(t *testing.T, resp *raft.AppendEntriesResponse, err error) raft.AppendPipeline {
+	t.Helper()
+	a := newAddresses()
+	withTerm := func(c *peer.Config) { c.Term = func() uint64 { return 1 } }
+	leader := a.open(t, "a-00000001", &handler{}, withTerm)
+	follower := a.open(t, "b-00000002", &handler{}, withTerm)
+	go func() {
+		for {
+			select {
+			case rpc := <-follower.Transport().Consumer():
+				rpc.Respond(resp, err)
+			case <-t.Context().Done():
+				return
+			}
+		}
+	}()
+	var p raft.AppendPipeline
+	eventually(t, func() (err error) { // the handshake's limit is short in tests
+		p, err = leader.Transport().AppendEntriesPipeline("b-00000002", "b-00000002")
+		return err
+	})
+	t.Cleanup(func() { _ = p.Close() })
+	return p
+}
+
+func send(p raft.AppendPipeline) error {
+	request := &raft.AppendEntriesRequest{Term: 1, RPCHeader: raft.RPCHeader{Addr: []byte("a-00000001")}}
+	_, err := p.AppendEntries(request, new(raft.AppendEntriesResponse))
+	return err
+}
+
+func TestPipelineGoesOn(t *testing.T) {
+	p := pipelineTo(t, &raft.AppendEntriesResponse{Term: 1, Success: true}, nil)
+	const requests = 1000
+	done := make(chan bool)
+	go func() {
+		for range requests {
+			<-p.Consumer()
+		}
+		close(done)
+	}()
+	for range requests {
+		if err := send(p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-done
+	for range 2 {
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
