@@ -159,7 +159,8 @@ func (f *fleet) oneTrial(ctx context.Context, cfg CorruptionConfig, s *specimens
 	return nil
 }
 
-// choose picks victim, target and damage, and does it.
+// choose picks victim, target and damage, and does it. The first trials are
+// those that a peer must refuse, so that no run is without them.
 func (t *trial) choose() error {
 	names := []string{"a", "b", "c"}
 	victim := names[t.rng.IntN(len(names))]
@@ -175,15 +176,20 @@ func (t *trial) choose() error {
 		return err
 	}
 	from := sources{older: t.specimens.older(victim), other: t.specimens.base(other)}
-	for {
-		kinds := slices.Sorted(maps.Keys(all))
-		of := all[kinds[t.rng.IntN(len(kinds))]]
-		t.target = of[t.rng.IntN(len(of))]
-		damages := fileDamages()
-		if t.target.page >= 0 {
-			damages = pageDamages()
+	must := mustRefuse()
+	for n := t.number; ; n = len(must) {
+		if n < len(must) {
+			t.target, t.damage = all[must[n].kind][0], must[n].damage
+		} else {
+			kinds := slices.Sorted(maps.Keys(all))
+			of := all[kinds[t.rng.IntN(len(kinds))]]
+			t.target = of[t.rng.IntN(len(of))]
+			damages := fileDamages()
+			if t.target.page >= 0 {
+				damages = pageDamages()
+			}
+			t.damage = damages[t.rng.IntN(len(damages))]
 		}
-		t.damage = damages[t.rng.IntN(len(damages))]
 		t.what = fmt.Sprintf("%s of %s (%s): %s", t.target.kind, victim, t.target.path, t.damage.name)
 		if t.target.page >= 0 {
 			t.what += fmt.Sprintf(", page %d", t.target.page)

@@ -122,6 +122,25 @@ func fileDamages() []damage {
 	}
 }
 
+// refusal is a damage that no peer may start with.
+type refusal struct {
+	kind   string
+	damage damage
+}
+
+// mustRefuse lists what takes away a peer's identity or log, or puts another in
+// its place.
+func mustRefuse() (all []refusal) {
+	for _, kind := range []string{logFile, identityFile} {
+		for _, d := range fileDamages() {
+			if d.total {
+				all = append(all, refusal{kind, d})
+			}
+		}
+	}
+	return all
+}
+
 // pageDamages are for pages of raft.db.
 func pageDamages() []damage {
 	page := func(b []byte, t target, p boltPages) []byte { return b[t.page*p.size : (t.page+1)*p.size] }

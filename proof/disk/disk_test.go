@@ -16,7 +16,9 @@ var (
 	lookupdFlag = flag.String("lookupd", "", "executable to test, built by the tests if empty")
 	cutsFlag    = flag.Int("cuts", 4, "power cuts")
 	trialsFlag  = flag.Int("trials", 12, "corruption trials")
+	shotsFlag   = flag.Int("snapshots", 0, "snapshots of each peer before the corruption trials, half a minute each")
 	onlyFlag    = flag.String("only", "", "part of the names of the disk failures to try")
+	stopFlag    = flag.Bool("stop", false, "end at the first broken promise")
 	seedFlag    = flag.Uint64("seed", 0, "seed, 0 for a random one")
 	verbose     = flag.Bool("log", false, "log each trial")
 )
@@ -64,6 +66,7 @@ func TestPowerCuts(t *testing.T) {
 	cfg := disk.DefaultPowerCutConfig()
 	cfg.Lookupd, cfg.Dir, cfg.Log = lookupd(t), t.TempDir(), logger()
 	cfg.Cuts, cfg.SnapshotCuts, cfg.Seed = *cutsFlag, *cutsFlag/20, *seedFlag
+	cfg.StopAtFirst = *stopFlag
 	report, err := disk.PowerCuts(t.Context(), cfg)
 	t.Logf("%+v", *report)
 	if err != nil {
@@ -80,7 +83,8 @@ func TestPowerCuts(t *testing.T) {
 func TestCorruptions(t *testing.T) {
 	cfg := disk.DefaultCorruptionConfig()
 	cfg.Lookupd, cfg.Dir, cfg.Log = lookupd(t), t.TempDir(), logger()
-	cfg.Trials, cfg.Seed = *trialsFlag, *seedFlag
+	cfg.Snapshots = *shotsFlag
+	cfg.Trials, cfg.Seed, cfg.StopAtFirst = *trialsFlag, *seedFlag, *stopFlag
 	report, err := disk.Corruptions(t.Context(), cfg)
 	for kind, count := range report.ByKind {
 		t.Logf("%s: %+v", kind, *count)
@@ -100,7 +104,7 @@ func TestCorruptions(t *testing.T) {
 func TestFailures(t *testing.T) {
 	cfg := disk.DefaultFailureConfig()
 	cfg.Lookupd, cfg.Dir, cfg.Log = lookupd(t), t.TempDir(), logger()
-	cfg.Seed, cfg.Only = *seedFlag, *onlyFlag
+	cfg.Seed, cfg.Only, cfg.StopAtFirst = *seedFlag, *onlyFlag, *stopFlag
 	report, err := disk.Failures(t.Context(), cfg)
 	for _, line := range append(report.Evidence, report.Lacking...) {
 		t.Log(line)
