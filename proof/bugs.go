@@ -38,7 +38,7 @@ func bugList() []bug {
 	const most = 5
 	round := func(length time.Duration, inactive time.Duration, faults ...string) func(*hunter, uint64) ([]string, error) {
 		return func(p *hunter, seed uint64) ([]string, error) {
-			plan := mixedPlan{binary: p.binary, each: length, kinds: strings.Join(faults, ","), inactive: inactive}
+			plan := mixedPlan{binary: p.binary, each: length, kinds: strings.Join(faults, ";"), inactive: inactive}
 			result, _, err := p.round(plan, seed, 3)
 			if err != nil {
 				return nil, err

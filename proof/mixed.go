@@ -37,7 +37,7 @@ func mixed(ctx context.Context, args []string) error {
 	length := fs.Duration("for", 0, "how `long` in all, if -rounds is not given")
 	each := fs.Duration("round", 75*time.Second, "how `long` each round has faults")
 	seed := fs.Uint64("seed", rand.Uint64N(1<<32), "`number` that all that is random comes from")
-	kinds := fs.String("faults", "", "`names` of the faults, with commas; empty: all; none: none")
+	kinds := fs.String("faults", "", "`names` of the faults, with semicolons; empty: all; none: none")
 	binary := fs.String("binary", "", "`path` of a lookupd with the witness; empty: build one with its clock")
 	keep := fs.Bool("ledger", false, "add the run to the ledger")
 	if err := fs.Parse(args); err != nil {
@@ -192,7 +192,7 @@ func oneRound(ctx context.Context, args []string) error {
 	fs.DurationVar(&cfg.Length, "length", 75*time.Second, "how `long` there are faults")
 	fs.DurationVar(&cfg.Inactive, "inactive", 0, "how `long` a peer's sessions outlive it; 0: longer than the round")
 	out := fs.String("out", "", "`path` of the file that takes the result")
-	kinds := fs.String("faults", "", "`names` of the faults, with commas; empty: all; none: none")
+	kinds := fs.String("faults", "", "`names` of the faults, with semicolons; empty: all; none: none")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
@@ -240,7 +240,7 @@ func faultsNamed(list string) ([]fault.Kind, error) {
 		return nil, nil
 	}
 	var kinds []fault.Kind
-	for _, name := range strings.Split(list, ",") {
+	for _, name := range strings.Split(list, ";") {
 		i := slices.IndexFunc(all, func(k fault.Kind) bool { return k.Name == name })
 		if i < 0 {
 			return nil, fmt.Errorf("there is no fault %q", name)

@@ -227,6 +227,8 @@ func (r *run) settle(ctx context.Context) error {
 func (r *run) sameState(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, sameWithin)
 	defer cancel()
+	ctx, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
 	return supervisor.Poll(ctx, func(ctx context.Context) error {
 		hashes := map[uint64]string{}
 		var seen []string
@@ -236,13 +238,13 @@ func (r *run) sameState(ctx context.Context) error {
 				Hash  string `json:"state_hash"`
 			}
 			if !p.Running() {
-				cancel() // waiting changes nothing
+				giveUp(fmt.Errorf("%s has ended", p.Name())) // waiting changes nothing
 			}
 			if err := p.GetJSON(ctx, "/v1/status", &s); err != nil {
 				return err
 			}
 			if other, ok := hashes[s.Index]; ok && other != s.Hash {
-				cancel()
+				giveUp(fmt.Errorf("two states at index %d", s.Index))
 			}
 			hashes[s.Index] = s.Hash
 			seen = append(seen, fmt.Sprintf("%s: %s at %d", p.Name(), s.Hash, s.Index))
