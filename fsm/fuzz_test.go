@@ -68,7 +68,8 @@ func FuzzDecodeBatch(f *testing.F) {
 		}
 		m := filled(t)
 		first := m.apply(b)
-		if !first.Stale && len(first.Results) != len(b.Commands) {
+		// One that has the number of an earlier batch gets that one's results.
+		if !first.Stale && first.Index == m.index && len(first.Results) != len(b.Commands) {
 			t.Errorf("%d results of %d commands", len(first.Results), len(b.Commands))
 		}
 		if b.Origin == "" {

@@ -42,12 +42,18 @@ func talk(t *testing.T, server *tcpproto.Server, input []byte) (answers []string
 	}
 }
 
+// unhurried are limits that no number of inputs reaches, however fast they come.
+func unhurried() tcpproto.Limits {
+	const most = 1 << 30
+	return tcpproto.Limits{Accepts: most, AcceptBurst: most, Commands: most, CommandBurst: most}
+}
+
 // FuzzStream sends any bytes. The answers must be those of script, frame for
 // frame, then the end of the connection, and the session must have been told
 // what was answered OK and nothing else.
 func FuzzStream(f *testing.F) {
 	fake := &sessions{}
-	server := serve(f, fake, tcpproto.Limits{}, nil)
+	server := serve(f, fake, unhurried(), nil)
 	for _, seed := range []string{
 		"  V1", "  V1PING\n", "GET / HTTP/1.1\r\n\r\n", "  V2", "\x16\x03\x01\x02", "  V1 \t\nPING\n", "  V1\nPING\n", "  V1ping\n", "  V1PING\ta\n", "  V1PING a b\r\n",
 		"  V1REGISTER t\n", "  V1PING\nREGISTER t", "  V1\u00a0PING\u2003\n",
@@ -80,7 +86,7 @@ func FuzzStream(f *testing.F) {
 // committed, is the one that the body names, and has the socket's address.
 func FuzzIdentify(f *testing.F) {
 	fake := &sessions{}
-	server := serve(f, fake, tcpproto.Limits{}, nil)
+	server := serve(f, fake, unhurried(), nil)
 	with := func(field, value string) []byte {
 		return []byte(`{"broadcast_address":"h","tcp_port":1,"http_port":2,"version":"v","` + field + `":` + value + `}`)
 	}
