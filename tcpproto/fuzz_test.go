@@ -91,7 +91,7 @@ func FuzzIdentify(f *testing.F) {
 		return []byte(`{"broadcast_address":"h","tcp_port":1,"http_port":2,"version":"v","` + field + `":` + value + `}`)
 	}
 	for _, body := range []string{
-		nsqd, "", "null", "{}", "[]", `"x"`, "7", "{", "{}x", " {} ", "{}\x00", strings.Repeat("[", 10_001), `{"` + strings.Repeat("k", 60_000) + `":1}`, strings.Repeat(" ", 64<<10),
+		nsqd, "", "null", "{}", "[]", `"x"`, "7", "{", "{}x", " {} ", "{}\x00", strings.Repeat("[", 10_001), `{"` + strings.Repeat("k", 2_000) + `":1}`,
 	} {
 		f.Add([]byte(body))
 	}
