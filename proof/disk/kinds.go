@@ -22,6 +22,7 @@ const stopWithin = 25 * time.Second
 // victim is a running peer whose disk is about to fail.
 type victim struct {
 	*supervisor.Peer
+	group   *supervisor.Group
 	image   *Image // nil: its data lie on the machine's disk
 	logFrom int64  // where its log ends before the fault
 }
@@ -107,7 +108,7 @@ func (f failure) run(ctx context.Context, t *fault.Target, disks *Disks) (eviden
 	if t.Rand.IntN(2) == 0 {
 		peer = t.Cluster.Peers[t.Rand.IntN(len(t.Cluster.Peers))]
 	}
-	v := &victim{Peer: peer, image: disks.Image(peer.Name())}
+	v := &victim{Peer: peer, group: t.Group, image: disks.Image(peer.Name())}
 	if info, err := os.Stat(peer.LogPath()); err == nil {
 		v.logFrom = info.Size()
 	}
@@ -205,7 +206,7 @@ func (f failure) heal(ctx context.Context, t *fault.Target, v *victim) (back str
 // inject makes strace change the victim's syncs.
 func inject(what string) func(context.Context, *victim) (undo, error) {
 	return func(ctx context.Context, v *victim) (undo, error) {
-		t, err := attach(ctx, v.Peer, what)
+		t, err := attach(ctx, v.group, v.Peer, what)
 		if err != nil {
 			return nil, err
 		}

@@ -21,32 +21,42 @@ const attachWithin = 20 * time.Second
 
 // tracer is an strace that changes what a running peer's syncs do.
 type tracer struct {
-	cmd  *exec.Cmd
-	log  string
-	done chan struct{} // closed when strace has ended
+	process *supervisor.Process
+	log     string
 }
 
-// attach makes strace inject what into the syncs of a running peer.
-func attach(ctx context.Context, p *supervisor.Peer, what string) (*tracer, error) {
+// attach makes strace inject what into the syncs of a running peer. It is a child
+// of the group, so that it does not outlive this process and hold the peer's.
+func attach(ctx context.Context, g *supervisor.Group, p *supervisor.Peer, what string) (*tracer, error) {
+	strace, err := exec.LookPath("strace")
+	if err != nil {
+		return nil, err
+	}
 	dir, err := os.MkdirTemp("", "lookupd-strace-")
 	if err != nil {
 		return nil, err
 	}
-	t := &tracer{log: filepath.Join(dir, "log"), done: make(chan struct{})}
-	t.cmd = exec.Command("strace", "-f", "-qq", "-p", strconv.Itoa(p.PID()), "-o", t.log,
-		"-e", "trace=fdatasync,fsync", "-e", "signal=none", "-e", "inject=fdatasync,fsync:"+what)
-	if err := t.cmd.Start(); err != nil {
+	t := &tracer{log: filepath.Join(dir, "log")}
+	t.process = g.NewProcess(supervisor.Spec{
+		Name: "strace of " + p.Name(), Path: strace, Log: filepath.Join(dir, "output"),
+		Args: []string{
+			"-f", "-qq", "-p", strconv.Itoa(p.PID()), "-o", t.log,
+			"-e", "trace=fdatasync,fsync", "-e", "signal=none", "-e", "inject=fdatasync,fsync:" + what,
+		},
+	})
+	if err := t.process.Start(); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	go func() { // ends with strace
-		_ = t.cmd.Wait() // strace ends as its tracee does
-		close(t.done)
-	}()
 	ctx, cancel := context.WithTimeout(ctx, attachWithin)
 	defer cancel()
-	err = supervisor.Poll(ctx, func(context.Context) error { return traced(p.PID()) })
-	if err != nil && p.Running() {
-		return nil, errors.Join(fmt.Errorf("strace %s: %w", p.Name(), err), t.detach())
+	err = supervisor.Poll(ctx, func(context.Context) error {
+		if !p.Running() { // its first sync was enough
+			return nil
+		}
+		return traced(p.PID())
+	})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("strace %s: %w: %s", p.Name(), err, t.process.LogTail()), t.detach())
 	}
 	return t, nil
 }
@@ -68,15 +78,14 @@ func traced(pid int) error {
 
 // detach lets go of the peer.
 func (t *tracer) detach() error {
-	if err := t.cmd.Process.Signal(syscall.SIGINT); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	if err := t.process.Signal(syscall.SIGINT); err != nil && !errors.Is(err, supervisor.ErrNotRunning) && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
 	select {
-	case <-t.done:
+	case <-t.process.Exited():
 		return nil
 	case <-time.After(attachWithin):
-		// The kernel lets go of what a dead tracer held.
-		return t.cmd.Process.Kill()
+		return t.process.Kill() // the kernel lets go of what a dead tracer held
 	}
 }
 
