@@ -184,15 +184,8 @@ func (f failure) heal(ctx context.Context, t *fault.Target, v *victim) (back str
 		}
 	}
 	err = t.Cluster.WaitReady(ctx)
-	if code := v.ExitCode(); err != nil && f.mayLoseAll && (code == exitRefused || code == exitDamaged) {
-		back = ", refused what was left and came back empty"
-		if err = v.image.Wipe(ctx, Ordered); err != nil {
-			return "", err
-		}
-		if err = v.Start(); err != nil {
-			return "", err
-		}
-		err = t.Cluster.WaitReady(ctx)
+	if err != nil && !v.Running() {
+		back, err = f.startAgain(ctx, t, v)
 	}
 	if err == nil {
 		_, err = t.Cluster.WaitLeader(ctx)
@@ -201,6 +194,28 @@ func (f failure) heal(ctx context.Context, t *fault.Target, v *victim) (back str
 		return back, fmt.Errorf("%w: after %s: %w", fault.ErrNotWhole, f.name, err)
 	}
 	return fmt.Sprintf("%s, whole after %v", back, time.Since(began).Round(time.Millisecond)), nil
+}
+
+// startAgain starts a victim that ended although its disk is sound again: it was
+// about to end when the fault did, or what the fault left is refused.
+func (f failure) startAgain(ctx context.Context, t *fault.Target, v *victim) (back string, err error) {
+	switch code := v.ExitCode(); {
+	case f.mayLoseAll && (code == exitRefused || code == exitDamaged):
+		back = ", refused what was left and came back empty"
+		err = v.image.Wipe(ctx, Ordered)
+	case f.cut || f.stops:
+		return "", fmt.Errorf("%s ended again, with exit code %d:\n%s", v.Name(), code, v.LogTail())
+	default:
+		back = fmt.Sprintf(", ended with exit code %d soon after", code)
+		err = f.judge(v, true, 0)
+	}
+	if err == nil {
+		err = v.Start()
+	}
+	if err == nil {
+		err = t.Cluster.WaitReady(ctx)
+	}
+	return back, err
 }
 
 // inject makes strace change the victim's syncs.
