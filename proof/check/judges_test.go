@@ -23,7 +23,7 @@ func story() (*history.History, *Log) {
 		return Command{Index: index, Term: 1, Origin: peerA, Command: c}
 	}
 	l := &Log{
-		Hosts: map[registry.SessionID]string{id: "s1"}, Answered: map[AnswerKey]uint64{{"s1", 1}: 3}, Last: 4, Entries: 3,
+		Hosts: map[registry.SessionID]string{id: "s1"}, Nodes: map[string]registry.NodeID{"s1": peerA}, Answered: map[AnswerKey]uint64{{"s1", 1}: 3}, Last: 4, Entries: 3,
 		Commands: []Command{
 			command(2, registry.OpenSession{Session: id, Producer: info}),
 			command(3, registry.Register{Session: id, Producer: info.ID(), Topic: "t"}),
@@ -130,6 +130,29 @@ func TestJudges(t *testing.T) {
 				t.Errorf("porcupine: %q", verdict.Violations)
 			}
 		})
+	}
+}
+
+// What the former node of a peer's name holds, which lost its disk, is not what
+// its present one holds.
+func TestAPeerThatLostItsDiskIsAnother(t *testing.T) {
+	h, l := story()
+	const reborn = registry.NodeID("a-11111111")
+	id := registry.SessionID{Node: reborn, Epoch: 1, Seq: 1}
+	info := l.Commands[0].Command.(registry.OpenSession).Producer
+	info.Hostname = "s2"
+	l.Commands = append(l.Commands, Command{Index: 5, Term: 2, Origin: reborn, Command: registry.OpenSession{Session: id, Producer: info}})
+	l.Last, l.Hosts[id], l.Nodes["s2"], l.Answered[AnswerKey{"s2", 1}] = 5, "s2", reborn, 5
+	h.Sessions[0].Alive = false
+	h.Sessions = append(h.Sessions, &history.Session{Number: 2, Producer: info.ID(), Hostname: "s2", Peer: "a", Alive: true})
+	op := &history.Op{Client: 1, Kind: history.Unregister, Outcome: history.OK, Peer: "a", Session: 2, N: 1, Topic: "t", Call: 13 * ms, Return: 14 * ms}
+	h.Ops = append(h.Ops, op)
+	if v := Witness(h, l); len(v.Violations) > 0 {
+		t.Errorf("nothing was to be withdrawn there: %q", v.Violations)
+	}
+	op.Kind = history.Register
+	if v := Witness(h, l); len(v.Violations) != 1 {
+		t.Errorf("an OK to a REGISTER that was not done: %q", v.Violations)
 	}
 }
 

@@ -45,6 +45,9 @@ type Log struct {
 	Answered map[AnswerKey]uint64
 	// Hosts tells whose session is whose, by what IDENTIFY gave.
 	Hosts map[registry.SessionID]string
+	// Nodes tells which peer had the session of a host name: a peer that lost its
+	// disk has another node id under the same name.
+	Nodes map[string]registry.NodeID
 	// OrphansEnd: sessions of a peer that is cut off for long may end in the round.
 	OrphansEnd bool
 	// Problems are contradictions between the peers.
@@ -60,7 +63,7 @@ type AnswerKey struct {
 // ReadLog reads the witnesses' notes, and the logs on the disks of peers that
 // do not run, and puts them together.
 func ReadLog(witnessDir string, dataDirs []string) (*Log, error) {
-	l := &Log{Answered: map[AnswerKey]uint64{}, Hosts: map[registry.SessionID]string{}}
+	l := &Log{Answered: map[AnswerKey]uint64{}, Hosts: map[registry.SessionID]string{}, Nodes: map[string]registry.NodeID{}}
 	entries := map[uint64]witness.Entry{}
 	err := witness.ReadApplied(witnessDir, func(file string, e witness.Entry) error {
 		if old, ok := entries[e.Index]; !ok {
@@ -162,6 +165,7 @@ func (l *Log) decode(entries map[uint64]witness.Entry) error {
 			l.Commands = append(l.Commands, Command{Index: index, Term: e.Term, Origin: b.Origin, Command: c})
 			if open, ok := c.(registry.OpenSession); ok {
 				l.Hosts[open.Session] = open.Producer.Hostname
+				l.Nodes[open.Producer.Hostname] = open.Session.Node
 			}
 		}
 	}

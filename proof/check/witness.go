@@ -132,10 +132,8 @@ func (v *Verdict) judgeChange(r *reference.Registry, s *history.Session, op *his
 		}
 	}
 	// No entry: then what the peer holds must be so already.
-	held := false
-	for holder := range r.Names[registry.Name{Topic: op.Topic, Channel: op.Channel}] {
-		held = held || holder.Producer == s.Producer && holder.Node.Name() == op.Peer
-	}
+	holder := reference.Holder{Producer: s.Producer, Node: l.Nodes[s.Hostname]}
+	held := r.Names[registry.Name{Topic: op.Topic, Channel: op.Channel}][holder]
 	if held != (op.Kind == history.Register) {
 		v.violation("%s: no entry does it, and at that index the peer's holding it is %v", describe(op), held)
 	}
