@@ -31,10 +31,11 @@ type ReadInfo struct {
 // answers know their age.
 const freshEvery = time.Second
 
-// Read runs fn on one state of the registry. Linearizable: ErrNoQuorum if ctx
-// ends first. Both: ErrNotReady until this peer has completed a read barrier
-// since its start. fn must not keep the View.
-func (n *Node) Read(ctx context.Context, c Consistency, fn func(*store.View) error) (ReadInfo, error) {
+// Await returns when this peer's state may be read: Linearizable, once it covers
+// every write answered before the call, or ErrNoQuorum if ctx ends first; Stale, at
+// once. Both: ErrNotReady until this peer has completed a read barrier since its
+// start. The state's index is ReadInfo's or, when it is read later, a higher one.
+func (n *Node) Await(ctx context.Context, c Consistency) (ReadInfo, error) {
 	info := ReadInfo{Stale: c == Stale, Leader: n.Leader()}
 	var noQuorum error
 	if c == Linearizable {
@@ -48,10 +49,27 @@ func (n *Node) Read(ctx context.Context, c Consistency, fn func(*store.View) err
 		return info, noQuorum
 	}
 	info.StaleFor, info.Leader = time.Since(began), n.Leader()
+	info.Index, _ = n.fsm.Applied()
+	return info, nil
+}
+
+// Read runs fn on one state of the registry, when Await returns. fn must not keep
+// the View.
+func (n *Node) Read(ctx context.Context, c Consistency, fn func(*store.View) error) (ReadInfo, error) {
+	info, err := n.Await(ctx, c)
+	if err != nil {
+		return info, err
+	}
 	return info, n.View(func(v *store.View) error {
 		info.Index, _ = v.Applied()
 		return fn(v)
 	})
+}
+
+// Unchanged reports whether what was read from footprint at index reads the same
+// now; called after Await, also at the index that Await told.
+func (n *Node) Unchanged(footprint store.Footprint, index uint64) bool {
+	return n.fsm.Unchanged(footprint, index)
 }
 
 // View runs fn on this peer's state as it is now, whatever its age.

@@ -106,6 +106,12 @@ func (f *FSM) View(fn func(*store.View) error) error {
 	}
 }
 
+// Unchanged reports whether what was read from footprint at index reads the same
+// now. If it was called after Applied's index was taken, it does so at that index too.
+func (f *FSM) Unchanged(footprint store.Footprint, index uint64) bool {
+	return f.state.Load().Unchanged(footprint, index)
+}
+
 // Close closes the state. It waits for Views and snapshots under way and is
 // called after raft has stopped. A second call does nothing.
 func (f *FSM) Close() error {

@@ -152,7 +152,11 @@ func (n *fakeNode) Ready() error {
 	return nil
 }
 
-func (n *fakeNode) Read(ctx context.Context, c cluster.Consistency, fn func(*store.View) error) (cluster.ReadInfo, error) {
+func (n *fakeNode) Unchanged(footprint store.Footprint, index uint64) bool {
+	return n.fsm.Unchanged(footprint, index)
+}
+
+func (n *fakeNode) Await(ctx context.Context, c cluster.Consistency) (cluster.ReadInfo, error) {
 	info := cluster.ReadInfo{Leader: n.Leader(), Stale: c == cluster.Stale}
 	if err := errors.Join(n.fail, n.Ready()); err != nil {
 		return info, err
@@ -164,10 +168,8 @@ func (n *fakeNode) Read(ctx context.Context, c cluster.Consistency, fn func(*sto
 	} else {
 		info.StaleFor = 1500*time.Millisecond + time.Microsecond
 	}
-	return info, n.fsm.View(func(v *store.View) error {
-		info.Index, _ = v.Applied()
-		return fn(v)
-	})
+	info.Index, _ = n.fsm.Applied()
+	return info, nil
 }
 
 func (n *fakeNode) barrier(ctx context.Context) error {

@@ -78,28 +78,18 @@ func (s *Server) lookup(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	var (
-		answer registry.Topic
-		found  bool
-	)
-	err = s.read(w, r, how, func(v *store.View) error {
-		if registry.ValidName(topic) {
-			answer, found = v.Topic(topic)
-		}
-		return nil
-	})
-	if err != nil {
-		return err
+	if !registry.ValidName(topic) { // such a topic is never there
+		err = s.read(w, r, how, func(*store.View) error { return errTopicNotFound })
+	} else {
+		err = s.answer(w, r, how, topic, func(v *store.View) (any, error) {
+			found, ok := v.Topic(topic)
+			if !ok {
+				return nil, errTopicNotFound
+			}
+			return topicOf(found), nil
+		})
 	}
-	if !found {
-		return errTopicNotFound
-	}
-	body, err := renderTopic(answer)
-	if err != nil {
-		return err
-	}
-	writeBytes(w, http.StatusOK, body)
-	return nil
+	return err
 }
 
 func (s *Server) channels(w http.ResponseWriter, r *http.Request) error {
@@ -129,16 +119,9 @@ func (s *Server) topics(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	var topics []string
-	err = s.read(w, r, how, func(v *store.View) error {
-		topics = v.Topics()
-		return nil
+	return s.answer(w, r, how, topicsKey, func(v *store.View) (any, error) {
+		return topicsJSON{Topics: v.Topics()}, nil
 	})
-	if err != nil {
-		return err
-	}
-	writeJSON(w, http.StatusOK, topicsJSON{Topics: append([]string{}, topics...)})
-	return nil
 }
 
 func (s *Server) nodes(w http.ResponseWriter, r *http.Request) error {
@@ -146,16 +129,9 @@ func (s *Server) nodes(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	var nodes []registry.Node
-	err = s.read(w, r, how, func(v *store.View) error {
-		nodes = v.Nodes()
-		return nil
+	return s.answer(w, r, how, nodesKey, func(v *store.View) (any, error) {
+		return nodesOf(v.Nodes()), nil
 	})
-	if err != nil {
-		return err
-	}
-	writeJSON(w, http.StatusOK, nodesOf(nodes))
-	return nil
 }
 
 func (s *Server) debug(w http.ResponseWriter, r *http.Request) error {

@@ -13,6 +13,8 @@ type Metrics struct {
 	staleReads  *prometheus.CounterVec
 	connections prometheus.Gauge
 	refused     *prometheus.CounterVec
+
+	renderedHit, renderedMiss prometheus.Counter
 }
 
 // NewMetrics makes a Server's metrics and registers them. Those with the label
@@ -35,7 +37,11 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: "lookupd_refused_total", Help: "Refused connections and requests.", ConstLabels: listener,
 		}, []string{"reason"}),
 	}
-	reg.MustRegister(m.requests, m.staleReads, m.connections, m.refused)
+	rendered := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "lookupd_rendered_answers_total", Help: "Answers that were kept ready (hit) or had to be rendered (miss).",
+	}, []string{"result"})
+	m.renderedHit, m.renderedMiss = rendered.WithLabelValues("hit"), rendered.WithLabelValues("miss")
+	reg.MustRegister(m.requests, m.staleReads, m.connections, m.refused, rendered)
 	return m
 }
 

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/lookupd/lookupd/cluster"
-	"github.com/lookupd/lookupd/store"
 )
 
 // statusWithin bounds /v1/status, which asks the other peers.
@@ -95,7 +94,7 @@ func (s *Server) noQuorum(ctx context.Context, strict bool) string {
 	if !strict {
 		return ""
 	}
-	_, err := s.readLinearizable(ctx, func(*store.View) error { return nil })
+	_, err := s.awaitQuorum(ctx)
 	if err != nil && !errors.Is(err, cluster.ErrNotReady) { // which has a line of its own
 		return "no quorum: " + err.Error()
 	}
@@ -114,7 +113,7 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 		s.failV1(w, answer, err.Error(), "ask another peer, or try again")
 		return
 	}
-	s.mark(w, status.Index, status.Leader)
+	s.mark(w, cluster.ReadInfo{Index: status.Index, Leader: status.Leader})
 	writeJSON(w, http.StatusOK, status)
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
-	"time"
 
 	"github.com/lookupd/lookupd/cluster"
 	"github.com/lookupd/lookupd/store"
@@ -47,21 +46,35 @@ func (s *Server) howToRead(values url.Values) (readHow, error) {
 
 // read calls fn with a view and marks the answer with the state that it shows.
 func (s *Server) read(w http.ResponseWriter, r *http.Request, how readHow, fn func(*store.View) error) error {
-	if how.consistency == cluster.Stale {
-		return s.readStale(w, r, "asked", fn)
-	}
-	info, err := s.readLinearizable(r.Context(), fn)
-	if how.fallBack && isNoQuorum(err) {
-		return s.readStale(w, r, "no_quorum", fn)
-	}
+	info, err := s.await(r, how)
 	if err != nil {
 		return err
 	}
-	s.mark(w, info.Index, info.Leader)
-	return nil
+	return s.view(w, info, fn)
 }
 
-func (s *Server) readLinearizable(ctx context.Context, fn func(*store.View) error) (cluster.ReadInfo, error) {
+// view is the second half of read.
+func (s *Server) view(w http.ResponseWriter, info cluster.ReadInfo, fn func(*store.View) error) error {
+	return s.cfg.Cluster.View(func(v *store.View) error {
+		info.Index, _ = v.Applied()
+		s.mark(w, info)
+		return fn(v)
+	})
+}
+
+// await returns when the state may be read.
+func (s *Server) await(r *http.Request, how readHow) (cluster.ReadInfo, error) {
+	if how.consistency == cluster.Stale {
+		return s.awaitStale(r.Context(), "asked")
+	}
+	info, err := s.awaitQuorum(r.Context())
+	if how.fallBack && isNoQuorum(err) {
+		return s.awaitStale(r.Context(), "no_quorum")
+	}
+	return info, err
+}
+
+func (s *Server) awaitQuorum(ctx context.Context) (cluster.ReadInfo, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Limits.AnswerWithin)
 	defer cancel()
 	select {
@@ -73,18 +86,15 @@ func (s *Server) readLinearizable(ctx context.Context, fn func(*store.View) erro
 		}
 		return cluster.ReadInfo{}, cluster.ErrOverloaded
 	}
-	return s.cfg.Cluster.Read(ctx, cluster.Linearizable, fn)
+	return s.cfg.Cluster.Await(ctx, cluster.Linearizable)
 }
 
-func (s *Server) readStale(w http.ResponseWriter, r *http.Request, reason string, fn func(*store.View) error) error {
-	info, err := s.cfg.Cluster.Read(r.Context(), cluster.Stale, fn)
-	if err != nil {
-		return err
+func (s *Server) awaitStale(ctx context.Context, reason string) (cluster.ReadInfo, error) {
+	info, err := s.cfg.Cluster.Await(ctx, cluster.Stale)
+	if err == nil {
+		s.cfg.Counters.staleRead(reason)
 	}
-	s.cfg.Counters.staleRead(reason)
-	s.mark(w, info.Index, info.Leader)
-	markStale(w, max(info.StaleFor, time.Millisecond))
-	return nil
+	return info, err
 }
 
 func isNoQuorum(err error) bool {

@@ -4,6 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -176,5 +180,62 @@ func TestLinearizableReadShowsWhatWasWrittenThroughAnotherPeer(t *testing.T) {
 	c.setPaused(c.peers[1], false)
 	if a := <-got; a.body != `{"topics":["new"]}` {
 		t.Errorf("linearizable: %d %s", a.status, a.body)
+	}
+}
+
+// TestKeptAnswersShowTheirIndex: entry 1, 4, 7... adds a channel, 2, 5, 8... a topic, 3, 6, 9... a
+// producer, so each answer tells whether it is of the index that it names. That must be at least
+// the last one that was acknowledged before the request was sent.
+func TestKeptAnswersShowTheirIndex(t *testing.T) {
+	const entries = 300
+	holds := map[string]func(index uint64) uint64{ // how many names an answer has at index
+		"/lookup?topic=t":                   func(i uint64) uint64 { return (i + 2) / 3 },
+		"/lookup?topic=t&consistency=stale": func(i uint64) uint64 { return (i + 2) / 3 },
+		"/topics":                           func(i uint64) uint64 { return (i + 1) / 3 },
+		"/nodes":                            func(i uint64) uint64 { return i / 3 },
+	}
+	for name, room := range map[string]int{"all kept": 32 << 20, "room for few": 4000, "no room": 0} {
+		t.Run(name, func(t *testing.T) {
+			p := serveOne(t, func(c *httpapi.Config) { c.Limits.KeptAnswerBytes = room })
+			p.cluster.propose(p.id, registry.CreateChannel{Topic: "t", Channel: "name-1"})
+			var acknowledged atomic.Uint64
+			acknowledged.Store(1)
+			var readers sync.WaitGroup
+			for path, want := range holds {
+				readers.Go(func() {
+					for last := uint64(0); last < entries; {
+						before := acknowledged.Load()
+						a := p.do("GET " + path)
+						index, err := strconv.ParseUint(a.header.Get("X-Lookupd-Index"), 10, 64)
+						if err != nil || a.status != 200 || index < max(before, last) {
+							t.Errorf("%s: %d %v, after index %d and %d acknowledged", path, a.status, a.header, last, before)
+							return
+						}
+						last = index
+						if got := uint64(strings.Count(a.body, "name-")); got != want(index) {
+							t.Errorf("%s at index %d has %d names, want %d", path, index, got, want(index))
+							return
+						}
+					}
+				})
+			}
+			for i := uint64(2); i <= entries; i++ {
+				name := fmt.Sprint("name-", i)
+				var change registry.Command
+				switch i % 3 {
+				case 1:
+					change = registry.CreateChannel{Topic: "t", Channel: name}
+				case 2:
+					change = registry.CreateTopic{Topic: name}
+				case 0:
+					info := nsqd("host")
+					info.BroadcastAddress = name
+					change = registry.OpenSession{Session: registry.SessionID{Node: p.id, Epoch: 1, Seq: i}, Producer: info}
+				}
+				_, index := p.cluster.propose(p.id, change)
+				acknowledged.Store(index)
+			}
+			readers.Wait()
+		})
 	}
 }

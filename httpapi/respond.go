@@ -100,10 +100,17 @@ func (s *Server) unavailable(w http.ResponseWriter) {
 }
 
 const (
+	headerType   = "Content-Type"
 	headerNSQ    = "X-NSQ-Content-Type"
 	headerIndex  = "X-Lookupd-Index"
 	headerLeader = "X-Lookupd-Leader"
 	headerStale  = "X-Lookupd-Stale-Ms"
+)
+
+// Values of headers, shared by all answers: net/http does not change them.
+var (
+	typeJSON = []string{"application/json; charset=utf-8"}
+	nsqOne   = []string{"nsq; version=1.0"}
 )
 
 // Header maps are set by key: these are not in the canonical form that
@@ -118,16 +125,15 @@ func (s *Server) nameLeader(w http.ResponseWriter, name string) {
 	w.Header()[headerLeader] = []string{name}
 }
 
-// mark says which state an answer shows.
-func (s *Server) mark(w http.ResponseWriter, index uint64, leader string) {
-	w.Header()[headerIndex] = []string{strconv.FormatUint(index, 10)}
-	s.nameLeader(w, leader)
-}
-
-// markStale rounds up: the header is an upper bound.
-func markStale(w http.ResponseWriter, age time.Duration) {
-	ms := (age + time.Millisecond - 1) / time.Millisecond
-	w.Header()[headerStale] = []string{strconv.FormatInt(int64(ms), 10)}
+// mark says which state an answer shows, and how old it may be if it is stale.
+func (s *Server) mark(w http.ResponseWriter, info cluster.ReadInfo) {
+	w.Header()[headerIndex] = []string{strconv.FormatUint(info.Index, 10)}
+	s.nameLeader(w, info.Leader)
+	if info.Stale {
+		const least = 1 // ms; rounded up, for the header is an upper bound
+		ms := max(least, (info.StaleFor+time.Millisecond-1)/time.Millisecond)
+		w.Header()[headerStale] = []string{strconv.FormatInt(int64(ms), 10)}
+	}
 }
 
 func writeJSON(w http.ResponseWriter, status int, body any) {
@@ -139,14 +145,14 @@ func writeJSON(w http.ResponseWriter, status int, body any) {
 }
 
 func writeBytes(w http.ResponseWriter, status int, body []byte) {
-	w.Header()["Content-Type"] = []string{"application/json; charset=utf-8"}
-	w.Header()[headerNSQ] = []string{"nsq; version=1.0"}
+	w.Header()[headerType] = typeJSON
+	w.Header()[headerNSQ] = nsqOne
 	w.WriteHeader(status)
 	_, _ = w.Write(body) // the client is gone
 }
 
 // writeDone is the answer to a write.
 func writeDone(w http.ResponseWriter) {
-	w.Header()[headerNSQ] = []string{"nsq; version=1.0"}
+	w.Header()[headerNSQ] = nsqOne
 	w.WriteHeader(http.StatusOK)
 }

@@ -33,11 +33,13 @@ type node interface {
 	NoQuorumSince() time.Duration
 	// Ready returns nil once this peer has completed a read barrier.
 	Ready() error
-	// Read calls fn with a view that covers every write answered before the
-	// call or, for cluster.Stale, with what this peer has now. It may call fn
-	// more than once; only the last call counts. Errors: cluster.ErrNoQuorum
-	// when ctx ends, cluster.ErrNotReady.
-	Read(ctx context.Context, c cluster.Consistency, fn func(*store.View) error) (cluster.ReadInfo, error)
+	// Await returns once what this peer has covers every write answered before
+	// the call or, for cluster.Stale, at once; ReadInfo.Index is what it has at
+	// least. Errors: cluster.ErrNoQuorum when ctx ends, cluster.ErrNotReady.
+	Await(ctx context.Context, c cluster.Consistency) (cluster.ReadInfo, error)
+	// Unchanged reports whether what was read from footprint at index reads the
+	// same now and, after Await, at the index that Await told.
+	Unchanged(footprint store.Footprint, index uint64) bool
 	// View calls fn with what this peer has now, whatever its age.
 	View(fn func(*store.View) error) error
 	// Propose returns when the commands are committed and applied by the
@@ -76,7 +78,8 @@ type Limits struct {
 	KeepAlive             net.KeepAliveConfig
 	Connections           int
 	ConnectionsPerAddress int
-	LinearizableReads     int           // under way at once
+	LinearizableReads     int           // that wait for the quorum at once
+	KeptAnswerBytes       int           // rendered answers kept for the next who asks
 	AnswerWithin          time.Duration // for reads and writes, below the promised second
 	Topics                int
 	ChannelsPerTopic      int
@@ -132,6 +135,7 @@ func DefaultConfig() Config {
 			Connections:           4096,
 			ConnectionsPerAddress: 512,
 			LinearizableReads:     1024,
+			KeptAnswerBytes:       32 << 20,
 			AnswerWithin:          900 * time.Millisecond,
 			Topics:                100_000,
 			ChannelsPerTopic:      10_000,
@@ -161,7 +165,8 @@ type Server struct {
 	cfg       Config
 	deletions *deletions
 	bad       throttle      // log lines on bad clients
-	reads     chan struct{} // holds one element per linearizable read under way
+	reads     chan struct{} // holds one element per read that waits for the quorum
+	answers   answers
 	stopping  atomic.Bool
 
 	mu       sync.Mutex // guards what follows; held during Open and Close
@@ -184,6 +189,7 @@ func New(cfg Config) (*Server, error) {
 		deletions: newDeletions(cfg.Cluster, cfg.Now),
 		bad:       throttle{perSecond: cfg.Limits.LogLines},
 		reads:     make(chan struct{}, cfg.Limits.LinearizableReads),
+		answers:   answers{room: cfg.Limits.KeptAnswerBytes},
 	}, nil
 }
 

@@ -1,10 +1,6 @@
 package httpapi
 
-import (
-	"encoding/json"
-
-	"github.com/lookupd/lookupd/registry"
-)
+import "github.com/lookupd/lookupd/registry"
 
 // The JSON of the answers. The order of the fields is that of nsqlookupd's
 // bytes: it encodes maps, so keys of an answer and of /debug are sorted.
@@ -77,28 +73,18 @@ func producerOf(p registry.ProducerInfo) producerJSON {
 	}
 }
 
-// renderTopic returns the bytes of /lookup. They depend on t alone, so whoever
-// keeps them may send them until the topic changes.
-func renderTopic(t registry.Topic) ([]byte, error) {
+func topicOf(t registry.Topic) topicJSON {
 	answer := topicJSON{Channels: t.Channels, Producers: make([]producerJSON, len(t.Producers))}
-	if answer.Channels == nil {
-		answer.Channels = []string{}
-	}
 	for i, p := range t.Producers {
 		answer.Producers[i] = producerOf(p)
 	}
-	return json.Marshal(answer)
+	return answer
 }
 
 func nodesOf(nodes []registry.Node) nodesJSON {
 	answer := nodesJSON{Producers: make([]nodeJSON, len(nodes))}
 	for i, n := range nodes {
-		// The copies begin empty, so a list without elements is [] and not null.
-		answer.Producers[i] = nodeJSON{
-			producerJSON: producerOf(n.ProducerInfo),
-			Tombstones:   append([]bool{}, n.Tombstones...),
-			Topics:       append([]string{}, n.Topics...),
-		}
+		answer.Producers[i] = nodeJSON{producerJSON: producerOf(n.ProducerInfo), Tombstones: n.Tombstones, Topics: n.Topics}
 	}
 	return answer
 }

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 
+	"github.com/lookupd/lookupd/cluster"
 	"github.com/lookupd/lookupd/registry"
 	"github.com/lookupd/lookupd/store"
 )
@@ -119,7 +120,10 @@ func (s *Server) change(w http.ResponseWriter, r *http.Request, topic string, c 
 	if registry.ValidName(topic) {
 		_, err = s.propose(w, r, c, about...)
 	} else {
-		err = s.read(w, r, readHow{}, func(*store.View) error { return nil })
+		var info cluster.ReadInfo
+		if info, err = s.await(r, readHow{}); err == nil {
+			s.mark(w, info)
+		}
 	}
 	if err != nil {
 		return err
@@ -137,7 +141,7 @@ func (s *Server) propose(w http.ResponseWriter, r *http.Request, c registry.Comm
 	if err != nil {
 		return 0, err
 	}
-	s.mark(w, index, "")
+	s.mark(w, cluster.ReadInfo{Index: index})
 	about = append(about, slog.Uint64("index", index), slog.Bool("changed", results[0] == registry.ResultChanged),
 		slog.String("remote", r.RemoteAddr))
 	s.cfg.Logger.LogAttrs(ctx, slog.LevelInfo, "HTTP write "+r.URL.Path, about...)

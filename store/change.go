@@ -22,6 +22,8 @@ type Change struct {
 	origin registry.NodeID // of the entry
 	events []registry.Event
 	hasher rowHasher
+	// touched is where rows change, with repetitions.
+	touched []slot
 }
 
 // Entry begins the log entry at index; origin is named in its events.
@@ -77,6 +79,7 @@ func (c *Change) put(t table, key, old, value []byte) {
 		c.fail(fmt.Errorf("write %s %q: %w", t, key, err))
 		return
 	}
+	c.touch(t, key)
 	if old != nil {
 		c.meta.hash -= c.hasher.row(t, key, old)
 	}
@@ -89,6 +92,7 @@ func (c *Change) remove(t table, key, old []byte) {
 	if b == nil {
 		return
 	}
+	c.touch(t, key)
 	c.meta.hash -= c.hasher.row(t, key, old)
 	if err := b.Delete(key); err != nil {
 		c.fail(fmt.Errorf("delete %s %q: %w", t, key, err))

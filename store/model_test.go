@@ -227,9 +227,11 @@ func TestAgainstModel(t *testing.T) {
 			t.Parallel()
 			w, m := newWorld(t), newModel()
 			random := rand.New(rand.NewPCG(seed, 1))
+			kept := keptAnswers{}
 			for i := range steps {
 				o, told := randomOp(random, m, w.index+1)
 				w.do(o)
+				kept.check(w, told)
 				if i%7 == 0 {
 					if got, want := w.dump(), m.dump(); got != want {
 						t.Fatalf("after %s, step %d:\n%s\nwant:\n%s", told, i, got, want)
@@ -239,7 +241,61 @@ func TestAgainstModel(t *testing.T) {
 					w.view((*store.View).Check)
 				}
 			}
+			if kept.unchanged < steps || kept.changed < steps/10 {
+				t.Errorf("answers unchanged %d times, changed %d times", kept.unchanged, kept.changed)
+			}
 		})
+	}
+}
+
+// keptAnswers keeps what was read until its footprint says that it has changed.
+type keptAnswers struct {
+	answers            map[string]keptAnswer
+	unchanged, changed int
+}
+
+type keptAnswer struct {
+	shown     string
+	index     uint64
+	footprint store.Footprint
+}
+
+// check reads everything anew and compares it with what was kept.
+func (k *keptAnswers) check(w *world, told string) {
+	if k.answers == nil {
+		k.answers = map[string]keptAnswer{}
+	}
+	read := map[string]func(*store.View) any{
+		"topics": func(v *store.View) any { return v.Topics() },
+		"nodes":  func(v *store.View) any { return v.Nodes() },
+	}
+	for _, topic := range []string{"t", "t.", "tt", "u", "e#ephemeral", "f#ephemeral"} {
+		read[topic] = func(v *store.View) any {
+			answer, found := v.Topic(topic)
+			return []any{answer, found}
+		}
+	}
+	for name, fn := range read {
+		var fresh keptAnswer
+		w.view(func(v *store.View) error {
+			fresh.shown = fmt.Sprint(fn(v))
+			fresh.index, _ = v.Applied()
+			fresh.footprint = v.Footprint()
+			return nil
+		})
+		old, ok := k.answers[name]
+		switch {
+		case ok && w.state.Unchanged(old.footprint, old.index):
+			k.unchanged++
+			if old.shown != fresh.shown {
+				w.t.Fatalf("after %s at %d, %s reads as at %d, but was %s and is %s", told, fresh.index, name, old.index, old.shown, fresh.shown)
+			}
+		case ok:
+			k.changed++
+			k.answers[name] = fresh
+		default:
+			k.answers[name] = fresh
+		}
 	}
 }
 

@@ -26,6 +26,7 @@ type TopicTombstone struct {
 
 // Topics returns the names of all topics.
 func (v *View) Topics() []string {
+	v.readFrom(topicNamesSlot)
 	topics := make([]string, 0, v.meta.topics)
 	b := v.bucket(topicsTable)
 	if b == nil {
@@ -59,6 +60,7 @@ func (v *View) Topic(topic string) (registry.Topic, bool) {
 	if !registry.ValidName(topic) {
 		return t, false
 	}
+	v.readFrom(topicSlot([]byte(topic)))
 	exists := false
 	for key, value := range v.rows(topicsTable, topicKey(topic)) {
 		switch {
@@ -86,6 +88,7 @@ func (v *View) shown(p registry.ProducerID, row []byte) (registry.ProducerInfo, 
 	if h.setAt != 0 {
 		return registry.ProducerInfo{}, false
 	}
+	v.readFrom(producerSlot(p))
 	sessions, info, _ := v.sessions(p)
 	if !h.shows(sessions) {
 		return registry.ProducerInfo{}, false
@@ -96,6 +99,7 @@ func (v *View) shown(p registry.ProducerID, row []byte) (registry.ProducerInfo, 
 // Nodes returns the producers with a session that is not suspended, and the
 // topics that they show, tombstones included.
 func (v *View) Nodes() []registry.Node {
+	v.readFrom(nodesSlot)
 	nodes := []registry.Node{}
 	for key, value := range v.rows(producersTable, nil) {
 		p := registry.ProducerID(key)

@@ -37,7 +37,10 @@ const (
 // snapshot and the log at each start, so nothing is synced to disk.
 //
 // Any number of Views run beside one Update. Methods may be called from any goroutine.
-type State struct{ db *bbolt.DB }
+type State struct {
+	db      *bbolt.DB
+	changed changes // since it was made
+}
 
 // CreateState makes an empty state at path; a file that is there is deleted.
 func CreateState(path string) (*State, error) {
@@ -80,6 +83,8 @@ func OpenSnapshotState(path string) (s *State, err error) {
 		if got, want := v.ComputeHash(), v.Hash(); got != want {
 			return fmt.Errorf("%w: hash is %016x, should be %016x", ErrStateDamaged, got, want)
 		}
+		index, _ := v.Applied()
+		s.changedAll(index)
 		return nil
 	})
 	if err != nil {
@@ -169,7 +174,11 @@ func (s *State) Update(fn func(*Change) error) error {
 		if err := fn(c); err != nil {
 			return err
 		}
-		return c.finish()
+		if err := c.finish(); err != nil {
+			return err
+		}
+		s.publishTouched(c)
+		return nil
 	})
 	return stateError(err)
 }

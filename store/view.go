@@ -21,6 +21,8 @@ type View struct {
 	err    error // the first row that could not be read
 	nodes  map[uint32]registry.NodeID
 	peers  map[registry.NodeID]uint32
+
+	footprint Footprint
 }
 
 func newView(tx *bbolt.Tx) (*View, error) {

@@ -79,6 +79,7 @@ func (l *limits) httpFlags(fs *flag.FlagSet) {
 	duration(fs, &l.http.AnswerWithin, "http-answer-timeout", 50*time.Millisecond, time.Minute, "`duration` after which a read or change without a quorum is answered 503")
 	duration(fs, &l.http.WriteTimeout, "http-write-timeout", time.Millisecond, time.Hour, "`duration` for a client to take each write of an answer")
 	duration(fs, &l.http.IdleTimeout, "http-idle-timeout", time.Millisecond, time.Hour, "`duration` for which a connection may wait for its next request")
+	size(fs, &l.http.KeptAnswerBytes, "http-kept-answers", 0, 1<<40, "`size` of the rendered answers that are kept for the next who asks")
 	size(fs, &l.http.HeaderBytes, "http-max-header-bytes", 1<<10, 16<<20, "`size` of a request's line and headers")
 	size(fs, &l.http.URLBytes, "http-max-url-bytes", 256, 16<<20, "`size` of a URL")
 	size(fs, &l.http.BodyBytes, "http-max-body-bytes", 1, 1<<30, "`size` of a request's body, which no route needs")
