@@ -158,18 +158,18 @@ func (p *hunter) stopLeaders(seed uint64) (found []string, err error) {
 }
 
 func (p *hunter) cutPower(seed uint64) ([]string, error) {
-	args := []string{"powercuts", "-n", "12", "-binary", p.binary, "-seed", strconv.FormatUint(seed, 10)}
-	return p.expectFailure(args, "acknowledged, and lost")
+	args := []string{"powercuts", "-first", "-n", "12", "-binary", p.binary, "-seed", strconv.FormatUint(seed, 10)}
+	return p.expectFailure(args, "(power of") // a change lost, or a peer that does not come back
 }
 
 func (p *hunter) damageFiles(seed uint64) ([]string, error) {
-	args := []string{"corruption", "-n", "60", "-binary", p.binary, "-seed", strconv.FormatUint(seed, 10)}
+	args := []string{"corruption", "-first", "-n", "60", "-binary", p.binary, "-seed", strconv.FormatUint(seed, 10)}
 	return p.expectFailure(args, "promise broken")
 }
 
 // failSyncs makes syncs fail: the peer must stop, and be whole when it is started.
 func (p *hunter) failSyncs(seed uint64) ([]string, error) {
-	args := []string{"disks", "-n", "1", "-only", "fsync: EIO", "-binary", p.binary, "-seed", strconv.FormatUint(seed, 10)}
+	args := []string{"disks", "-first", "-n", "1", "-only", "fsync: EIO", "-binary", p.binary, "-seed", strconv.FormatUint(seed, 10)}
 	return p.expectFailure(args, "promise broken")
 }
 

@@ -24,6 +24,7 @@ type part struct {
 	n      int
 	binary string
 	only   string
+	first  bool
 	ledger bool
 	began  time.Time
 }
@@ -35,6 +36,7 @@ func newPart(ctx context.Context, kind string, n int, args []string, tags ...str
 	seed := fs.Uint64("seed", rand.Uint64N(1<<32), "`number` that all that is random comes from")
 	binary := fs.String("binary", "", "`path` of a lookupd; empty: build one")
 	only := fs.String("only", "", "part of the `names` of what is done; empty: all")
+	first := fs.Bool("first", false, "end at the first broken promise")
 	keep := fs.Bool("ledger", false, "add the run to the ledger")
 	if err := fs.Parse(args); err != nil {
 		return nil, err
@@ -43,7 +45,7 @@ func newPart(ctx context.Context, kind string, n int, args []string, tags ...str
 	if err != nil {
 		return nil, err
 	}
-	p := &part{harness: h, kind: kind, n: *count, binary: *binary, only: *only, ledger: *keep, began: time.Now()}
+	p := &part{harness: h, kind: kind, n: *count, binary: *binary, only: *only, first: *first, ledger: *keep, began: time.Now()}
 	if p.binary == "" {
 		if p.binary, err = h.build(tags...); err != nil {
 			h.close()
@@ -88,6 +90,7 @@ func powerCuts(ctx context.Context, args []string) error {
 	defer p.close()
 	cfg := disk.DefaultPowerCutConfig()
 	cfg.Lookupd, cfg.Dir, cfg.Seed, cfg.Cuts = p.binary, filepath.Join(p.dir, "cuts"), p.seed, p.n
+	cfg.StopAtFirst = p.first
 	cfg.Log = slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	r, err := disk.PowerCuts(ctx, cfg)
 	var violations []string
@@ -112,6 +115,7 @@ func corruption(ctx context.Context, args []string) error {
 	defer p.close()
 	cfg := disk.DefaultCorruptionConfig()
 	cfg.Lookupd, cfg.Dir, cfg.Seed, cfg.Trials = p.binary, filepath.Join(p.dir, "corruption"), p.seed, p.n
+	cfg.StopAtFirst = p.first
 	cfg.Log = slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	r, err := disk.Corruptions(ctx, cfg)
 	counts := map[string]int{"trials": r.Trials, "changes": r.Changes, "seeded anew": r.Reseeded}
@@ -137,6 +141,7 @@ func failingDisks(ctx context.Context, args []string) error {
 	}
 	defer p.close()
 	cfg.Lookupd, cfg.Dir, cfg.Seed, cfg.Faults, cfg.Only = p.binary, filepath.Join(p.dir, "failing"), p.seed, p.n, p.only
+	cfg.StopAtFirst = p.first
 	cfg.Log = slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	r, err := disk.Failures(ctx, cfg)
 	for _, what := range r.Lacking {
