@@ -109,6 +109,7 @@ type Outcome struct {
 	Measured bool
 	Spread
 	Reached bool
+	Failed  bool // some operations behind the figures
 }
 
 // verdict returns the outcome in a word.
@@ -116,6 +117,8 @@ func (o Outcome) verdict() string {
 	switch {
 	case !o.Measured:
 		return "not measured"
+	case o.Failed:
+		return "NO, some failed"
 	case o.bound == reported:
 		return "-"
 	case o.Reached:
@@ -149,7 +152,8 @@ func judge(r *Run, g Goal) Outcome {
 		o.Spread = ratioOf(of, over)
 	}
 	o.Measured = true
-	o.Reached = g.reached(o.Spread)
+	o.Failed = r.failed(g.Of) || r.failed(g.Over)
+	o.Reached = !o.Failed && g.reached(o.Spread)
 	return o
 }
 

@@ -90,6 +90,9 @@ func (r *Run) Values(k Key) []float64 {
 	return nil
 }
 
+// failed reports whether operations behind a measurement failed.
+func (r *Run) failed(k Key) bool { return r.find(Key{k.Workload, k.System, Failed}) != nil }
+
 func (r *Run) find(k Key) *Measurement {
 	for _, m := range r.Measurements {
 		if m.Workload == k.Workload && m.System == k.System && m.Metric == k.Metric {
