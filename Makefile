@@ -14,7 +14,7 @@ SEEDED      := 1 2 3 4 5 6 7 8 9 10 11 12 13
 # machine cannot run, and why. LOOKUPD_FAULTS=require makes those fail.
 E2E := cd e2e && $(GO) test -timeout 30m $(GOFLAGS_TAGS)
 
-.PHONY: all build run dev test check format vet lint race arrows e2e proof proof-long bench-go seeded fuzz generate image up down clean help
+.PHONY: all build run dev test check format vet lint race arrows e2e proof proof-long bench seeded fuzz generate image up down clean help
 
 all: build
 
@@ -37,6 +37,7 @@ dev: build
 test:
 	$(GO) test $(GOFLAGS_TAGS) ./...
 	cd proof && $(GO) test $(GOFLAGS_TAGS) . ./check ./ledger
+	cd bench && $(GO) test $(GOFLAGS_TAGS) ./...
 	$(E2E)
 
 ## proof: try to break every promise, about 20 minutes; needs root, loop devices and strace for all of it
@@ -48,6 +49,10 @@ proof-long:
 	cd proof && $(GO) build $(GOFLAGS_TAGS) -o ../bin/proof . && ../bin/proof mixed -for 95m -ledger && \
 	  ../bin/proof powercuts -n 200 -ledger && ../bin/proof corruption -n 300 -ledger && ../bin/proof disks -ledger && ../bin/proof paused -n 500 -ledger && \
 	  ../bin/proof docker -ledger && ../bin/proof bugs -ledger && ../bin/proof report
+
+## bench: measure lookupd beside nsqlookupd and etcd, about 35 minutes on a machine that does nothing else
+bench:
+	cd bench && $(GO) build $(GOFLAGS_TAGS) -o ../bin/bench . && ../bin/bench -json ../bin/bench.json $(BENCH)
 
 ## check: what must be clean before a push
 check: format vet lint arrows race
@@ -61,11 +66,13 @@ vet:
 	$(GO) vet $(GOFLAGS_TAGS),witness ./witness ./fsm ./tcpproto ./cmd/lookupd
 	cd proof && $(GO) vet $(GOFLAGS_TAGS) ./...
 	cd e2e && $(GO) vet $(GOFLAGS_TAGS) ./...
+	cd bench && $(GO) vet $(GOFLAGS_TAGS) ./...
 
 lint:
 	$(STATICCHECK) $(GOFLAGS_TAGS) ./...
 	cd proof && $(STATICCHECK) $(GOFLAGS_TAGS) ./...
 	cd e2e && $(STATICCHECK) $(GOFLAGS_TAGS) ./...
+	cd bench && $(STATICCHECK) $(GOFLAGS_TAGS) ./...
 
 ## arrows: imports go one way
 arrows:
