@@ -176,7 +176,7 @@ func countIs(got, want int) error {
 }
 
 // greetSecure dials as peer b. The Welcome is nil if there is none.
-func greetSecure(t *testing.T, addr string, config *tls.Config, kind peerpb.Kind) (*peerpb.Welcome, net.Conn) {
+func greetSecure(t *testing.T, addr string, config *tls.Config, kind peerpb.Kind, changes ...func(*peerpb.Hello)) (*peerpb.Welcome, net.Conn) {
 	t.Helper()
 	conn := dialRaw(t, addr)
 	if config != nil {
@@ -185,7 +185,12 @@ func greetSecure(t *testing.T, addr string, config *tls.Config, kind peerpb.Kind
 		conn = tls.Client(conn, config)
 	}
 	// Errors show as a missing Welcome: who dials learns of a refusal late.
-	_ = peer.WriteHello(conn, hello(func(h *peerpb.Hello) { h.Kind = kind }))
+	_ = peer.WriteHello(conn, hello(func(h *peerpb.Hello) {
+		h.Kind = kind
+		for _, change := range changes {
+			change(h)
+		}
+	}))
 	welcome, err := peer.ReadWelcome(conn)
 	if err != nil {
 		return nil, conn
@@ -468,7 +473,12 @@ func TestAge(t *testing.T) {
 	stopPipelines()
 
 	// A peer that does not replace its connections loses them.
-	_, conn := greetSecure(t, a.Addr(), &tls.Config{Certificates: []tls.Certificate{authority.Issue(t).TLS(t)}}, peerpb.Kind_KIND_CALLS)
+	c := known.openSecure(t, "c-00000003", &handler{}, files, young, nil)
+	welcome, conn := greetSecure(t, c.Addr(), &tls.Config{Certificates: []tls.Certificate{authority.Issue(t).TLS(t)}}, peerpb.Kind_KIND_CALLS,
+		func(h *peerpb.Hello) { h.To = "c-00000003" })
+	if welcome == nil || welcome.GetRefusal() != peerpb.Refusal_REFUSAL_NONE {
+		t.Fatalf("got %v", welcome)
+	}
 	ends(t, conn)
 }
 
