@@ -20,22 +20,23 @@ var arrows = map[string][]string{
 	"registry":   {},
 	"seeded":     {},
 	"witness":    {},
+	"secrets":    {},
 	"store":      {"registry", "seeded"},
 	"fsm":        {"store", "registry", "witness", "seeded"},
-	"peer":       {"registry", "seeded"},
-	"cluster":    {"fsm", "store", "registry", "peer", "seeded"},
+	"peer":       {"registry", "seeded", "secrets"},
+	"cluster":    {"fsm", "store", "registry", "peer", "seeded", "secrets"},
 	"session":    {"cluster", "fsm", "store", "registry", "seeded"},
 	"tcpproto":   {"session", "cluster", "fsm", "store", "registry", "witness"},
 	"httpapi":    {"session", "cluster", "fsm", "store", "registry"},
 	"supervisor": {},
 	"cmd": {
 		"tcpproto", "httpapi", "session", "cluster", "fsm", "store", "registry", "peer", "supervisor",
-		"witness", "seeded",
+		"witness", "seeded", "secrets",
 	},
 }
 
 // standardOnly lists the folders that import the standard library alone.
-var standardOnly = []string{"registry", "seeded", "supervisor", "witness"}
+var standardOnly = []string{"registry", "secrets", "seeded", "supervisor", "witness"}
 
 // forbidden lists imports from outside that a folder must not have.
 var forbidden = map[string][]string{

@@ -277,7 +277,7 @@ func (n *Node) isGone(ctx context.Context, id registry.NodeID) error {
 	if err != nil && !errors.Is(err, peer.ErrUnreachable) {
 		return fmt.Errorf("%s, of the same name, may be alive: %w", id, err)
 	}
-	for _, alive := range []error{peer.ErrHandshake, peer.ErrForeignCluster, peer.ErrOldEpoch, peer.ErrRemoved, peer.ErrNoCluster, peer.ErrProtocolVersion} {
+	for _, alive := range []error{peer.ErrHandshake, peer.ErrCertificate, peer.ErrForeignCluster, peer.ErrOldEpoch, peer.ErrRemoved, peer.ErrNoCluster, peer.ErrProtocolVersion} {
 		if errors.Is(err, alive) {
 			return fmt.Errorf("%s, of the same name, may be alive: %w", id, err)
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/memberlist"
 
 	"github.com/lookupd/lookupd/registry"
+	"github.com/lookupd/lookupd/secrets"
 	"github.com/lookupd/lookupd/store"
 )
 
@@ -56,6 +57,9 @@ type gossip struct {
 	list *memberlist.Memberlist
 	addr string // that this peer is known by; memberlist's own copy is not safe to read
 
+	keys    *memberlist.Keyring                // nil without a key
+	keyFile *secrets.Watch[secrets.GossipKeys] // followKeys'
+
 	changed chan struct{} // one slot; set at each change of members
 
 	mu      sync.Mutex
@@ -66,6 +70,7 @@ type gossip struct {
 type gossipConfig struct {
 	Address   string // listen
 	Advertise string // "" = the listener's
+	KeyFile   string // "" = no key
 	Self      func() member
 	Members   int // most that are taken notice of
 	LogLines  int // warnings a second
@@ -105,6 +110,12 @@ func openGossip(cfg gossipConfig) (*gossip, error) {
 			return nil, fmt.Errorf("gossip advertise address %s: %w", cfg.Advertise, err)
 		}
 		mc.AdvertiseAddr, mc.AdvertisePort = ip.String(), aport
+	}
+	if cfg.KeyFile != "" {
+		if err := g.loadKeys(cfg.KeyFile); err != nil {
+			return nil, fmt.Errorf("gossip key: %w", err)
+		}
+		mc.Keyring = g.keys
 	}
 	if g.list, err = memberlist.Create(mc); err != nil {
 		return nil, fmt.Errorf("gossip on %s: %w", cfg.Address, err)

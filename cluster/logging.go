@@ -2,15 +2,19 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+
+	"github.com/lookupd/lookupd/peer"
 )
 
 // The libraries' lines go through our handler under component=raft and
@@ -63,10 +67,18 @@ func (s *sink) Accept(_ string, level hclog.Level, msg string, args ...any) {
 	case hclog.Error:
 		to = slog.LevelError
 	}
-	if to > slog.LevelDebug && (routine[msg] || s.repeated(msg, args)) {
+	if to > slog.LevelDebug && (routine[msg] || recycled(args) || s.repeated(msg, args)) {
 		to = slog.LevelDebug
 	}
 	s.log.Log(context.Background(), to, msg, args...)
+}
+
+// recycled reports whether a line is about a connection that was replaced.
+func recycled(args []any) bool {
+	return slices.ContainsFunc(args, func(arg any) bool {
+		err, ok := arg.(error)
+		return ok && errors.Is(err, peer.ErrRecycled)
+	})
 }
 
 func (s *sink) repeated(msg string, args []any) bool {

@@ -17,6 +17,7 @@ import (
 	"github.com/lookupd/lookupd/fsm"
 	"github.com/lookupd/lookupd/peer"
 	"github.com/lookupd/lookupd/registry"
+	"github.com/lookupd/lookupd/secrets"
 	"github.com/lookupd/lookupd/seeded"
 	"github.com/lookupd/lookupd/store"
 )
@@ -28,9 +29,13 @@ type Config struct {
 
 	PeerAddress, PeerAdvertise     string // advertise "" = the listener's
 	GossipAddress, GossipAdvertise string
-	Join                           []string // gossip addresses or DNS names
-	BootstrapExpect                int
-	NonVoter                       bool
+	// Certificates, if given, are for the peer port; GossipKeyFile, if not "",
+	// holds the keys for gossip. Both are read again when they change.
+	Certificates    secrets.Files
+	GossipKeyFile   string
+	Join            []string // gossip addresses or DNS names
+	BootstrapExpect int
+	NonVoter        bool
 
 	TombstoneLifetime time.Duration
 	// InactiveTimeout is how long the sessions of a lost peer stay.
@@ -228,14 +233,14 @@ func (n *Node) openNetwork() error {
 		Resolve: n.resolve, Term: n.term, Handler: handler{n}, Logger: n.log.With("component", "peer"), RaftLogger: n.raftLogger(),
 		Refuse: n.isRemoved, Leader: n.leaderID, Applied: n.appliedIndex, StateSize: n.stateSize,
 		CheckEntry: store.CheckSeal, Epochs: n.addresses.epochs(), SawEpoch: n.addresses.sawEpoch,
-		Limits: n.cfg.Limits.Peer,
+		Limits: n.cfg.Limits.Peer, Certificates: n.cfg.Certificates,
 	})
 	if err := n.net.Open(); err != nil {
 		return fmt.Errorf("peer address %s: %w", n.cfg.PeerAddress, err)
 	}
 	var err error
 	n.gossip, err = openGossip(gossipConfig{
-		Address: n.cfg.GossipAddress, Advertise: n.cfg.GossipAdvertise,
+		Address: n.cfg.GossipAddress, Advertise: n.cfg.GossipAdvertise, KeyFile: n.cfg.GossipKeyFile,
 		Self: n.self, Members: n.cfg.Limits.Members, LogLines: n.cfg.Limits.LogLines, Logger: n.log.With("component", "gossip"),
 	})
 	return err
@@ -304,6 +309,7 @@ func (n *Node) startLoops() {
 	n.loops.Go(func() { n.followerRounds.loop(n.ctx, n.metrics.followerRoundRan) })
 	n.loops.Go(func() { n.keepFresh(n.ctx) })
 	n.loops.Go(func() { n.gossip.rejoin(n.ctx, n.seeds) })
+	n.loops.Go(func() { n.gossip.followKeys(n.ctx) })
 	n.loops.Go(func() { n.followAddresses(n.ctx) })
 	n.loops.Go(func() { n.form(n.ctx) })
 	n.loops.Go(func() { n.compareHashes(n.ctx) })
@@ -422,6 +428,10 @@ func (n *Node) Leader() string {
 
 // Refused returns how many connections to the peer port were refused.
 func (n *Node) Refused() uint64 { return n.net.Refused() }
+
+// CertificateEnds returns when other peers cease to accept this one's
+// certificate; ok is false if it has none.
+func (n *Node) CertificateEnds() (ends time.Time, ok bool) { return n.net.CertificateEnds() }
 
 // HasLeader reports whether this peer knows a leader now.
 func (n *Node) HasLeader() bool { return n.Leader() != "" }

@@ -157,6 +157,11 @@ func TestCompose(t *testing.T) {
 			}
 			return nil
 		})
+		for _, address := range c.peers {
+			if body, err := get(within(t, patience), address, "/metrics"); err != nil || !strings.Contains(body, "\nlookupd_insecure 0\n") {
+				t.Errorf("%s runs without certificates or gossip key: %v", address, err)
+			}
+		}
 		mustPost(t, "http://"+c.peers[0]+"/channel/create?topic=orders&channel=billing")
 		if body, err := get(within(t, patience), c.peers[2], "/channels?topic=orders"); err != nil || !strings.Contains(body, "billing") {
 			t.Errorf("c knows %s %v, want the channel made at a", body, err)

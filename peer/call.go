@@ -44,6 +44,16 @@ func (l *line) dead() bool {
 	}
 }
 
+// retired reports whether its connection is to be replaced.
+func (l *line) retired() bool {
+	select {
+	case <-l.ready:
+		return l.err == nil && l.client.conn.retired.Load()
+	default:
+		return false
+	}
+}
+
 func (n *Network) callerOf(node registry.NodeID) *caller {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -73,7 +83,7 @@ func (c *caller) connection(ctx context.Context) (*client, error) {
 func (c *caller) current() (*line, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.line != nil && !c.line.dead() {
+	if c.line != nil && !c.line.dead() && !c.line.retired() {
 		return c.line, nil
 	}
 	if c.failure != nil && time.Since(c.failedAt) < c.network.timings.redial {
@@ -117,6 +127,7 @@ func (c *caller) drop() {
 
 // client makes calls over one connection.
 type client struct {
+	conn    *conn
 	codec   *wire.ClientCodec
 	rpc     *rpc.Client
 	timings timings
@@ -124,7 +135,7 @@ type client struct {
 
 func (n *Network) newClient(c *conn) *client {
 	codec := wire.NewClientCodec(c)
-	return &client{codec: codec, rpc: rpc.NewClientWithCodec(codec), timings: n.timings}
+	return &client{conn: c, codec: codec, rpc: rpc.NewClientWithCodec(codec), timings: n.timings}
 }
 
 func (c *client) ended() bool {
@@ -139,10 +150,12 @@ func (c *client) ended() bool {
 // watch returns when the connection ends, and ends it once a call is not
 // answered within its time: the other side answers each at its deadline at the
 // latest, whether anybody still waits or not. If it does not, it is dead, and
-// closing the connection frees all that waits for it.
+// closing the connection frees all that waits for it. A retired connection ends
+// once nothing has been under way on it between two looks.
 func (c *client) watch() {
 	sweep := time.NewTicker(c.timings.sweep)
 	defer sweep.Stop()
+	idle := false // and retired, at the look before
 	for {
 		select {
 		case <-c.codec.Closed():
@@ -150,6 +163,10 @@ func (c *client) watch() {
 		case now := <-sweep.C:
 			if c.codec.Overdue(now.Add(-c.timings.grace)) {
 				_ = c.codec.Close() // dead, as said
+			}
+			was := idle
+			if idle = c.conn.retired.Load() && c.codec.Idle(); idle && was {
+				_ = c.codec.Close() // nobody uses it any more
 			}
 		}
 	}

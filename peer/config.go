@@ -14,6 +14,7 @@ import (
 	"github.com/lookupd/lookupd/peer/internal/wire"
 	"github.com/lookupd/lookupd/peer/peerpb"
 	"github.com/lookupd/lookupd/registry"
+	"github.com/lookupd/lookupd/secrets"
 )
 
 // Handler answers the calls of other peers. Its methods are called from many
@@ -74,6 +75,10 @@ type Config struct {
 	// CheckEntry returns an error for an entry that was damaged on its way. Raft
 	// must not see it: it has cut its log before it stores what it was sent.
 	CheckEntry func(*raft.Log) error
+
+	// Certificates, if given, make every connection mutual TLS. They are read
+	// again when they change.
+	Certificates secrets.Files
 
 	Limits Limits // those that are 0 take DefaultLimits' value
 

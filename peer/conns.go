@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/lookupd/lookupd/registry"
 )
@@ -13,9 +15,14 @@ type conn struct {
 	net.Conn
 	remote
 	inbound bool
+	born    time.Time
 	owner   *conns
 	once    sync.Once
 	done    chan struct{} // closed by Close
+
+	retired atomic.Bool // dialled by us and not to be used for anything new
+	// due is when it was retired; guarded by conns.mu.
+	due time.Time
 }
 
 // Close closes the connection; more than once is fine.
@@ -120,7 +127,7 @@ func (cs *conns) add(c net.Conn, r remote, inbound bool) (admitted *conn, left [
 			return nil, left, higher, err
 		}
 	}
-	admitted = &conn{Conn: c, remote: r, inbound: inbound, owner: cs, done: make(chan struct{})}
+	admitted = &conn{Conn: c, remote: r, inbound: inbound, born: time.Now(), owner: cs, done: make(chan struct{})}
 	if cs.byNode[r.node] == nil {
 		cs.byNode[r.node] = map[*conn]struct{}{}
 	}

@@ -9,11 +9,19 @@
 //
 // The package does not know what a batch or a read index means, never sends a
 // call on or again, keeps no membership and finds nobody: it asks
-// Config.Resolve for an address when it dials. It does not encrypt yet.
+// Config.Resolve for an address when it dials.
+//
+// With Config.Certificates every connection is mutual TLS 1.3 (tls.go), and only
+// those take part in a handshake who have shown a certificate of a peer of the
+// same cluster. Certificates are read again when they change. Connections that
+// were made with older ones, or are an hour old, are replaced by the side that
+// dialled them, without a failure, and ended by the other side if it must.
 //
 // Invariants:
 //   - No byte of a connection reaches raft or a Handler before both sides
 //     accepted the handshake.
+//   - With certificates nothing of ours is sent or read before the other side
+//     has proven whose certificate it shows.
 //   - ErrUnreachable is only returned when no byte of the call was sent.
 //   - A call ends when its context does, whatever the other side does.
 //   - Memory that a connection takes before its handshake is bounded, and so is

@@ -19,10 +19,17 @@ var (
 	ErrClosed = errors.New("peer network is closed")
 )
 
+// ErrRecycled ends a pipeline of raft's whose connection is to be replaced. It is
+// routine, and the next pipeline begins at once.
+var ErrRecycled = errors.New("connection is replaced by a newer one")
+
 // Refusals of a handshake, wrapped in ErrUnreachable when a call meets them.
 var (
 	// ErrHandshake: the other side does not speak this protocol, or was silent.
 	ErrHandshake = errors.New("handshake failed")
+	// ErrCertificate: the other side's certificate is not that of a peer of this
+	// cluster, or it has none.
+	ErrCertificate = errors.New("certificate is refused")
 	// ErrForeignCluster: the two peers belong to different clusters.
 	ErrForeignCluster = errors.New("peer belongs to another cluster")
 	// ErrWrongPeer: another peer lives at that address.

@@ -29,6 +29,11 @@ func (n *Network) SetTimings(handshake, redial, grace time.Duration) {
 	n.timings.sweep = min(n.timings.sweep, n.timings.grace)
 }
 
+// SetRenewal shortens the times of certificates and connections. Before Open only.
+func (n *Network) SetRenewal(renew, age, retire time.Duration) {
+	n.timings.renew, n.timings.age, n.timings.retire = renew, age, retire
+}
+
 // HandshakesUnderWay counts those of connections that came in.
 func (n *Network) HandshakesUnderWay() int { return len(n.handshakes) }
 

@@ -41,6 +41,7 @@ type remote struct {
 	run   string // drawn by its process
 	kind  peerpb.Kind
 	ours  bool // of our cluster, and neither side is fresh
+	proof proof
 }
 
 // refusals maps the sentinels to numbers and back.
@@ -74,11 +75,18 @@ func (n *Network) accept(c net.Conn) (*conn, error) {
 	if err := c.SetDeadline(time.Now().Add(n.timings.handshake)); err != nil {
 		return nil, err
 	}
+	c, proven, err := n.tls.server(c)
+	if err != nil {
+		return nil, err
+	}
 	var hello peerpb.Hello
 	if err := readHello(c, &hello); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrHandshake, err)
 	}
 	r, err := n.checkHello(&hello)
+	if err == nil {
+		r.proof, err = proven, proven.checkNode(r.node)
+	}
 	var admitted *conn
 	if err == nil {
 		admitted, err = n.admit(c, r, true)
@@ -123,7 +131,11 @@ func (n *Network) checkHello(h *peerpb.Hello) (remote, error) {
 // greet does the handshake of a connection that was dialled, to to or, if that
 // is "", to whoever lives there. The caller bounds it by closing c.
 func (n *Network) greet(c net.Conn, to registry.NodeID, kind peerpb.Kind) (*conn, error) {
-	err := writeHello(c, &peerpb.Hello{
+	c, proven, err := n.tls.client(c)
+	if err != nil {
+		return nil, err
+	}
+	err = writeHello(c, &peerpb.Hello{
 		MinProtocol: minProtocol,
 		MaxProtocol: thisProtocol,
 		Kind:        kind,
@@ -138,9 +150,12 @@ func (n *Network) greet(c net.Conn, to registry.NodeID, kind peerpb.Kind) (*conn
 	}
 	var welcome peerpb.Welcome
 	if err := readHello(c, &welcome); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrHandshake, err)
+		return nil, fmt.Errorf("%w: %w", ErrHandshake, explainAlert(err))
 	}
 	r, err := n.checkWelcome(&welcome, to, kind)
+	if err == nil {
+		r.proof, err = proven, proven.checkNode(r.node)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -232,7 +247,11 @@ func readHello(r io.Reader, message proto.Message) error {
 	if _, err := io.ReadFull(r, header[:]); err != nil {
 		return err
 	}
-	if string(header[:len(helloMagic)]) != helloMagic {
+	switch {
+	case string(header[:len(helloMagic)]) == helloMagic:
+	case header[0] == tlsHandshake && header[1] == tlsMajor:
+		return errors.New("it speaks TLS, and this peer has no certificates")
+	default:
 		return errors.New("not a peer's handshake")
 	}
 	size := binary.BigEndian.Uint16(header[len(helloMagic):])

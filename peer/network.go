@@ -34,6 +34,9 @@ type timings struct {
 	grace     time.Duration // a call is answered so long after its deadline, or its connection is dead
 	sweep     time.Duration // between two looks for such calls
 	call      time.Duration // longest call
+	renew     time.Duration // between two looks for new certificates and old connections
+	age       time.Duration // a connection gets as old under one certificate
+	retire    time.Duration // one that was replaced stays as long for what is under way on it
 }
 
 func defaultTimings(l Limits) timings {
@@ -44,6 +47,9 @@ func defaultTimings(l Limits) timings {
 		grace:     5 * time.Second,
 		sweep:     time.Second,
 		call:      30 * time.Second,
+		renew:     time.Second,
+		age:       time.Hour,
+		retire:    30 * time.Second,
 	}
 }
 
@@ -53,6 +59,7 @@ type Network struct {
 	run     string // drawn for this process, tells it from a copy of it
 	timings timings
 	conns   *conns
+	tls     *tlsEnds // nil without certificates
 
 	ctx        context.Context // ends at Disconnect
 	cancel     context.CancelFunc
@@ -105,6 +112,13 @@ func (n *Network) Open() error {
 	if n.listener != nil {
 		return errors.New("peer: Open was called before")
 	}
+	if n.cfg.Certificates.Given() {
+		ends, err := newTLSEnds(n.cfg.Certificates)
+		if err != nil {
+			return fmt.Errorf("peer certificates: %w", err)
+		}
+		n.tls = ends
+	}
 	lc := net.ListenConfig{KeepAliveConfig: keepAlive()}
 	l, err := lc.Listen(n.ctx, "tcp", n.cfg.Address)
 	if err != nil {
@@ -113,6 +127,9 @@ func (n *Network) Open() error {
 	n.listener = l
 	n.transport = newTransport(n)
 	n.running.Go(func() { n.acceptLoop(l) })
+	if n.tls != nil {
+		n.running.Go(n.renewLoop)
+	}
 	return nil
 }
 
@@ -225,6 +242,18 @@ func (n *Network) CloseConnections(node registry.NodeID) {
 	n.conns.closeNode(node)
 }
 
+// CertificateEnds returns when other peers cease to accept this one's
+// certificate; ok is false if it has none, and before Open.
+func (n *Network) CertificateEnds() (ends time.Time, ok bool) {
+	n.mu.Lock()
+	tls := n.tls
+	n.mu.Unlock()
+	if tls == nil {
+		return time.Time{}, false
+	}
+	return tls.current.Load().Ends(), true
+}
+
 // Refused returns how many connections that came in were refused.
 func (n *Network) Refused() uint64 { return n.refused.Load() }
 
@@ -260,8 +289,7 @@ func (n *Network) take(c net.Conn) {
 
 var errTooMany = errors.New("too many handshakes are under way")
 
-// welcome does the handshake and then what the connection is for. TLS, once
-// there is, wraps c before the handshake, here and in dial.
+// welcome does the handshake and then what the connection is for.
 func (n *Network) welcome(c net.Conn, of *arrivalsOf) {
 	admitted, err := n.shakeInTurn(c, of)
 	n.arrivals.remove(of)

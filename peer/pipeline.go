@@ -13,7 +13,10 @@ func (t *transport) AppendEntriesPipeline(id raft.ServerID, target raft.ServerAd
 	if err != nil {
 		return nil, err
 	}
-	p := &pipeline{AppendPipeline: inner, answers: make(chan raft.AppendFuture), closed: make(chan struct{})}
+	p := &pipeline{
+		AppendPipeline: inner, answers: make(chan raft.AppendFuture), closed: make(chan struct{}),
+		transport: t, generation: t.generation.Load(),
+	}
 	go p.pass() // ends with Close, which raft calls
 	return p, nil
 }
@@ -28,12 +31,24 @@ type pipeline struct {
 	answers chan raft.AppendFuture
 	closed  chan struct{}
 	once    sync.Once
+
+	transport  *transport
+	generation uint64 // of the transport when it began
 }
 
 var _ raft.AppendPipeline = (*pipeline)(nil)
 
 // Consumer gives raft the answers.
 func (p *pipeline) Consumer() <-chan raft.AppendFuture { return p.answers }
+
+// AppendEntries sends, unless connections were recycled since the pipeline began:
+// raft then ends it, and begins another with a new connection.
+func (p *pipeline) AppendEntries(args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
+	if p.transport.generation.Load() != p.generation {
+		return nil, ErrRecycled
+	}
+	return p.AppendPipeline.AppendEntries(args, resp)
+}
 
 // Close ends the pipeline and what waits in AppendEntries.
 func (p *pipeline) Close() (err error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -30,6 +31,10 @@ type transport struct {
 	network *Network
 	stream  *streamLayer
 	checked chan raft.RPC
+	// generation counts how often raft's connections were recycled.
+	generation atomic.Uint64
+	// busy is set while one that is to be replaced was in use at the last look.
+	busy atomic.Bool
 }
 
 var (
@@ -73,6 +78,7 @@ func (t *transport) SetHeartbeatHandler(func(raft.RPC)) {}
 func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
 	for {
 		err := t.NetworkTransport.AppendEntries(id, target, args, resp)
+		t.closeBusy()
 		if err == nil || isHeartbeat(args) || !errors.Is(err, ErrUnreachable) || !t.network.mayLead(args.Term, registry.NodeID(id)) {
 			return err
 		}
@@ -81,6 +87,22 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, a
 			return err
 		case <-time.After(t.network.timings.redial):
 		}
+	}
+}
+
+// recycle makes raft replace the connections that it has dialled: those that are
+// idle now, those of pipelines before they send again, and the next one that
+// comes back to the pool. Whoever finds more that are due calls it again.
+func (t *transport) recycle() {
+	t.generation.Add(1)
+	t.CloseStreams()
+	t.busy.Store(true)
+}
+
+// closeBusy follows a request: its connection is back in the pool.
+func (t *transport) closeBusy() {
+	if t.busy.CompareAndSwap(true, false) {
+		t.CloseStreams()
 	}
 }
 

@@ -100,7 +100,7 @@ func newRoot(s streams, getenv func(string) string) *cobra.Command {
 	flags.DurationVar(&o.timeout, "timeout", defaultTimeout, "limit for all requests of a command")
 	flags.BoolVar(&o.stale, "stale", false, "take what a peer has, without asking the others")
 
-	root.AddCommand(newStatus(o), newLookup(o), newDev(o))
+	root.AddCommand(newStatus(o), newLookup(o), newDev(o), newSecrets(o))
 	return root
 }
 

@@ -71,6 +71,7 @@ func (d *daemon) start() (err error) {
 		Dir: d.dir, Name: d.o.nodeName,
 		PeerAddress: d.o.peerAddress, PeerAdvertise: d.o.peerAdvertiseAddress,
 		GossipAddress: d.o.gossipAddress, GossipAdvertise: d.o.gossipAdvertiseAddress,
+		Certificates: d.o.certificates, GossipKeyFile: d.o.gossipKeyFile,
 		Join: d.o.join, BootstrapExpect: d.o.bootstrapExpect, NonVoter: d.o.nonVoter,
 		TombstoneLifetime: d.o.tombstoneLifetime, InactiveTimeout: d.o.inactiveProducerTimeout, Version: version, Logger: d.log,
 		Sessions: d.countSessions, OnFatal: d.onFatal, Metrics: cluster.NewMetrics(reg),
@@ -89,6 +90,7 @@ func (d *daemon) start() (err error) {
 	sessions.Start()
 	d.sessions.Store(sessions)
 	registerGauges(reg, d.node, sessions)
+	d.registerSecurity(reg)
 	d.pressure.register(reg)
 	if err = d.openHTTP(reg, sessions); err != nil {
 		return err
@@ -143,8 +145,8 @@ func (d *daemon) announce() {
 	if host, _, err := splitAddress(d.tcp.Addr().String()); err == nil && !isLoopback(host) && isLoopback(d.o.broadcastAddress) {
 		d.log.Warn("nsqds elsewhere cannot ask this peer for channels: give -broadcast-address", "broadcast-address", d.o.broadcastAddress)
 	}
-	if d.o.insecure {
-		d.log.Warn("-insecure: whoever reaches the peer and gossip ports can change the cluster; keep them in a trusted network")
+	if missing := d.o.unprotected(); missing != "" {
+		d.log.Warn("-insecure: whoever reaches the peer and gossip ports can read and change what peers say; keep them in a trusted network", "without", missing)
 	}
 	if n := d.o.bootstrapExpect; n == 2 || n == 4 {
 		d.log.Warn("an even number of voters survives no more failures than one voter less", "bootstrap-expect", n)

@@ -17,12 +17,12 @@ import (
 	"github.com/lookupd/lookupd/store"
 )
 
-func loopbackOptions(t *testing.T, dataPath string) *options {
+func loopbackOptions(t *testing.T, dataPath string, more ...string) *options {
 	t.Helper()
-	o, _, err := parse([]string{
+	o, _, err := parse(append([]string{
 		"-data-path", dataPath, "-node-name=solo", "-tcp-address=127.0.0.1:0", "-http-address=127.0.0.1:0",
 		"-peer-address=127.0.0.1:0", "-gossip-address=127.0.0.1:0", "-broadcast-address=127.0.0.1",
-	}, nil)
+	}, more...), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

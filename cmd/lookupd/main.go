@@ -113,10 +113,11 @@ func printHelp(w io.Writer, fs *flag.FlagSet) {
 	fmt.Fprintf(w, `lookupd %s: a persistent, replicated lookup cluster for NSQ, in nsqlookupd's place.
 
 Without flags: one peer that is its own cluster, with its data in ./lookupd-data.
-Three peers, the same line on each:
-  lookupd -data-path=/var/lib/lookupd -bootstrap-expect=3 -join=host1,host2,host3 -insecure
-One more, later:
-  lookupd -data-path=/var/lib/lookupd -join=host1,host2,host3 -insecure
+Three peers: lookupctl secrets init DIR, DIR copied to each, and the same line on each:
+  lookupd -data-path=/var/lib/lookupd -bootstrap-expect=3 -join=host1,host2,host3 \
+    -peer-tls-cert=DIR/peer.pem -peer-tls-key=DIR/peer-key.pem \
+    -peer-tls-root-ca-file=DIR/ca.pem -gossip-key-file=DIR/gossip.key
+One more, later: the same without -bootstrap-expect.
 
 Every flag is also a variable (LOOKUPD_DATA_PATH) and a key of the TOML file
 (data_path). A flag wins over the variable, the variable over the file.

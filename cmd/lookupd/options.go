@@ -15,6 +15,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/BurntSushi/toml"
+
+	"github.com/lookupd/lookupd/secrets"
 )
 
 // options are the daemon's settings, as the user gave them.
@@ -34,6 +36,8 @@ type options struct {
 	join                    []string
 	bootstrapExpect         int
 	nonVoter, insecure      bool
+	certificates            secrets.Files
+	gossipKeyFile           string
 	onNoQuorum              string
 	adminCIDR               []netip.Prefix
 	printConfig             bool
@@ -72,6 +76,10 @@ func newFlags(o *options) *flag.FlagSet {
 	fs.Var((*list)(&o.join), "join", "gossip `address`es or DNS names of other peers, host[:4163]; repeatable or with commas; may name this peer itself")
 	fs.IntVar(&o.bootstrapExpect, "bootstrap-expect", 0, "`number` of peers that form the cluster when all are fresh; 1 = form alone, others join later; no effect once there is state")
 	fs.BoolVar(&o.nonVoter, "non-voter", false, "join as a peer that serves but never votes")
+	fs.StringVar(&o.certificates.Certificate, "peer-tls-cert", "", "`path` of this peer's certificate, PEM; lookupctl secrets init makes one for all peers. It is read again when it changes, as the next three are")
+	fs.StringVar(&o.certificates.Key, "peer-tls-key", "", "`path` of its key, which nobody else may read")
+	fs.StringVar(&o.certificates.Authorities, "peer-tls-root-ca-file", "", "`path` of the certificates of those who sign for peers, and for nobody else's peers")
+	fs.StringVar(&o.gossipKeyFile, "gossip-key-file", "", "`path` of the keys for gossip, 32 bytes in base64 on each line; the first encrypts, all decrypt")
 	fs.BoolVar(&o.insecure, "insecure", false, "let the peer and gossip ports listen off loopback without certificates and key")
 	fs.StringVar(&o.onNoQuorum, "on-no-quorum", "error", "what linearizable reads get without a quorum: `error` (503) or stale (a marked stale answer)")
 	o.adminCIDR = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
@@ -285,11 +293,7 @@ func (o *options) validate() error {
 		}
 		listeners[l.value] = l.name
 	}
-	for _, l := range []struct{ name, value string }{{"peer-address", o.peerAddress}, {"gossip-address", o.gossipAddress}} {
-		if host, _, err := splitAddress(l.value); err == nil && !isLoopback(host) && !o.insecure {
-			fault(l.name, "%s is not loopback, and peers have neither certificates nor a key yet: keep the port in a trusted network and give -insecure", l.value)
-		}
-	}
+	o.checkSecrets(fault)
 	for _, a := range []struct{ name, value string }{{"peer-advertise-address", o.peerAdvertiseAddress}, {"gossip-advertise-address", o.gossipAdvertiseAddress}} {
 		host, _, err := splitAddress(a.value)
 		if err != nil {

@@ -91,6 +91,13 @@ func (c *ClientCodec) Overdue(t time.Time) bool {
 	return false
 }
 
+// Idle reports whether no call waits for its answer.
+func (c *ClientCodec) Idle() bool {
+	c.pending.Lock()
+	defer c.pending.Unlock()
+	return len(c.unanswered) == 0
+}
+
 // ReadResponseHeader waits for the next response.
 func (c *ClientCodec) ReadResponseHeader(r *rpc.Response) error {
 	f, err := c.receive()
