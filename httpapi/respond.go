@@ -75,6 +75,27 @@ func answerTo(err error) (answer apiError, known bool) {
 	return errInternal, false
 }
 
+// hintTo says what to do about an answer under /v1/.
+func hintTo(e apiError) string {
+	for _, row := range []struct {
+		answer apiError
+		hint   string
+	}{
+		{errForbidden, "call from -admin-cidr (default: the peer's own host) by an address or the peer's own name, or send the token of -admin-token-file as Authorization: Bearer ..."},
+		{errCrossSite, "browsers may not send changes from other sites"},
+		{errNoQuorum, "GET /v1/status says which peers are missing; ask again when a majority of the voters is back"},
+		{errNotReady, "this peer is starting: ask another one, or again"},
+		{errOverloaded, "ask again"},
+		{errStopping, "ask another peer"},
+		{errDiskLow, "free disk space on this peer, or ask another one"},
+	} {
+		if e == row.answer {
+			return row.hint
+		}
+	}
+	return "ask another peer, or try again"
+}
+
 // fail answers with err.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	answer, known := answerTo(err)

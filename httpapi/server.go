@@ -99,6 +99,9 @@ type Config struct {
 	// AdminHosts are this peer's own names, which admin routes accept as Host
 	// besides localhost and any IP address.
 	AdminHosts []string
+	// AdminTokenFile holds the token that opens admin routes to callers from
+	// anywhere; "" means there is none. It is read again at each use.
+	AdminTokenFile string
 	// OnNoQuorumStale makes reads that did not ask for a consistency fall back
 	// to marked stale answers.
 	OnNoQuorumStale bool

@@ -108,6 +108,7 @@ func (d *daemon) openHTTP(reg *prometheus.Registry, sessions *session.Manager) (
 	cfg.Metrics = promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
 	cfg.Counters = httpapi.NewMetrics(reg)
 	cfg.AdminCIDR, cfg.AdminHosts = d.o.adminCIDR, []string{d.o.broadcastAddress, d.o.hostName}
+	cfg.AdminTokenFile = d.o.adminTokenFile
 	cfg.Limits, cfg.Overloaded = d.o.limits.http, d.pressure.MemoryHigh
 	cfg.OnNoQuorumStale = d.o.onNoQuorum == "stale"
 	if d.http, err = httpapi.New(cfg); err != nil {

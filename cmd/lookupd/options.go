@@ -15,6 +15,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/BurntSushi/toml"
+
+	"github.com/lookupd/lookupd/httpapi"
 )
 
 // options are the daemon's settings, as the user gave them.
@@ -36,6 +38,7 @@ type options struct {
 	nonVoter, insecure      bool
 	onNoQuorum              string
 	adminCIDR               []netip.Prefix
+	adminTokenFile          string
 	printConfig             bool
 	limits                  limits
 	origins                 map[string]string // flag name -> where its value comes from
@@ -76,6 +79,7 @@ func newFlags(o *options) *flag.FlagSet {
 	fs.StringVar(&o.onNoQuorum, "on-no-quorum", "error", "what linearizable reads get without a quorum: `error` (503) or stale (a marked stale answer)")
 	o.adminCIDR = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
 	fs.Var((*prefixes)(&o.adminCIDR), "admin-cidr", "`networks` that may use admin routes and /debug/pprof, with commas")
+	fs.StringVar(&o.adminTokenFile, "admin-token-file", "", "`path` of a file with the token that opens admin routes to callers from elsewhere, as Authorization: Bearer ...; read again at each use")
 	fs.BoolVar(&o.printConfig, "print-config", false, "print every value with its origin and exit")
 	limitFlags(&o.limits).VisitAll(func(f *flag.Flag) { fs.Var(f.Value, f.Name, f.Usage) })
 	return fs
@@ -265,6 +269,11 @@ func (o *options) validate() error {
 	}
 	if o.dataPath == "" {
 		fault("data-path", "is empty")
+	}
+	if o.adminTokenFile != "" {
+		if _, err := httpapi.ReadToken(o.adminTokenFile); err != nil {
+			fault("admin-token-file", "%w", err)
+		}
 	}
 	o.limits.complete()
 	o.fillAddresses()

@@ -193,3 +193,15 @@ func TestHelpNamesEveryFlag(t *testing.T) {
 		}
 	}
 }
+
+func TestAdminTokenFileIsReadAtStart(t *testing.T) {
+	good := writeFile(t, "0123456789abcdef\n")
+	if o, _, err := parse([]string{"-admin-token-file", good}, nil); err != nil || o.adminTokenFile != good {
+		t.Errorf("%v", err)
+	}
+	for _, bad := range []string{writeFile(t, "short"), good + ".nothing"} {
+		if _, _, err := parse([]string{"-admin-token-file", bad}, nil); err == nil || !strings.Contains(err.Error(), "-admin-token-file (flag): ") {
+			t.Errorf("%s: %v", bad, err)
+		}
+	}
+}
