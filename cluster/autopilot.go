@@ -12,8 +12,12 @@ import (
 	"github.com/lookupd/lookupd/registry"
 )
 
-// stabilization is how long a new peer must have kept up before it votes.
-const stabilization = 10 * time.Second
+const (
+	// stabilization is how long a new peer must have kept up before it votes.
+	stabilization        = 10 * time.Second
+	lastContactThreshold = time.Second // since a healthy peer last heard the leader
+	maxTrailingLogs      = 256         // that a healthy peer lacks
+)
 
 // promoter is raft-autopilot's delegate. Autopilot only promotes here: it never
 // removes a server, since a configuration that shrinks by itself loses its
@@ -23,19 +27,46 @@ type promoter struct {
 	node *Node
 }
 
-func (n *Node) newAutopilot() *autopilot.Autopilot {
+func (n *Node) newAutopilot(ctx context.Context) *autopilot.Autopilot {
 	p := promoter{node: n}
-	return autopilot.New(n.raft, p,
+	return autopilot.New(pilotRaft{n.raft, n, ctx}, p,
 		autopilot.WithLogger(raftLogger(n.log.With("component", "autopilot"))),
 		autopilot.WithPromoter(p))
 }
+
+// pilotRaft is raft for autopilot, whose changes have neither a time-out nor an
+// index of what they are meant for: it may promote whom an operator has just
+// removed.
+type pilotRaft struct {
+	*raft.Raft
+	node *Node
+	ctx  context.Context // of the term
+}
+
+// AddVoter implements autopilot.Raft. It returns when the change is committed.
+func (r pilotRaft) AddVoter(id raft.ServerID, address raft.ServerAddress, _ uint64, _ time.Duration) raft.IndexFuture {
+	var f changed
+	f.index, f.err = r.node.promote(r.ctx, id, address)
+	return f
+}
+
+// changed is the raft.IndexFuture of a change that has ended.
+type changed struct {
+	index uint64
+	err   error
+}
+
+func (f changed) Error() error  { return f.err }
+func (f changed) Index() uint64 { return f.index }
+
+var _ autopilot.Raft = pilotRaft{}
 
 // AutopilotConfig implements autopilot.ApplicationIntegration.
 func (p promoter) AutopilotConfig() *autopilot.Config {
 	return &autopilot.Config{
 		CleanupDeadServers:      false,
-		LastContactThreshold:    time.Second,
-		MaxTrailingLogs:         256,
+		LastContactThreshold:    lastContactThreshold,
+		MaxTrailingLogs:         maxTrailingLogs,
 		MinQuorum:               uint(max(p.node.cfg.BootstrapExpect, 0)),
 		ServerStabilizationTime: stabilization,
 	}
@@ -88,25 +119,37 @@ func (p promoter) CalculatePromotionsAndDemotions(c *autopilot.Config, s *autopi
 
 // FetchServerStats asks each server how far its log is.
 func (p promoter) FetchServerStats(ctx context.Context, servers map[raft.ServerID]*autopilot.Server) map[raft.ServerID]*autopilot.ServerStats {
+	var ids []registry.NodeID
+	for id := range servers {
+		ids = append(ids, registry.NodeID(id))
+	}
 	stats := map[raft.ServerID]*autopilot.ServerStats{}
+	for id, answer := range p.node.answering(ctx, ids) {
+		stats[raft.ServerID(id)] = &autopilot.ServerStats{
+			LastContact: time.Duration(answer.LastContactMs) * time.Millisecond,
+			LastTerm:    answer.LastLogTerm, LastIndex: answer.LastLogIndex,
+		}
+	}
+	return stats
+}
+
+// answering asks peers, maybe this one, for their status, all at once, and
+// returns those that answer.
+func (n *Node) answering(ctx context.Context, ids []registry.NodeID) map[registry.NodeID]*peerpb.StatusResponse {
+	up := map[registry.NodeID]*peerpb.StatusResponse{}
 	var mu sync.Mutex
 	var all sync.WaitGroup
-	for id := range servers {
+	for _, id := range ids {
 		all.Go(func() {
-			answer := p.node.askStatus(ctx, registry.NodeID(id))
-			if answer == nil {
-				return
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			stats[id] = &autopilot.ServerStats{
-				LastContact: time.Duration(answer.LastContactMs) * time.Millisecond,
-				LastTerm:    answer.LastLogTerm, LastIndex: answer.LastLogIndex,
+			if answer := n.askStatus(ctx, id); answer != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				up[id] = answer
 			}
 		})
 	}
 	all.Wait()
-	return stats
+	return up
 }
 
 // askStatus returns what a peer, maybe this one, says of itself, or nil.

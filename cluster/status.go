@@ -1,6 +1,9 @@
 package cluster
 
-import "github.com/lookupd/lookupd/registry"
+import (
+	"github.com/lookupd/lookupd/peer/peerpb"
+	"github.com/lookupd/lookupd/registry"
+)
 
 // State says in one word whether the cluster is well.
 type State string
@@ -56,11 +59,37 @@ type PeerStatus struct {
 	Role          Role            `json:"role"`
 	Health        Health          `json:"health"`
 	Address       string          `json:"address"`         // of its peer port
+	HTTPAddress   string          `json:"http_address"`    // that nsqds are told, "" if it does not answer
+	NonVoter      bool            `json:"non_voter"`       // started as one that never votes
 	Lag           uint64          `json:"lag"`             // entries behind the leader
 	LastContactMS int64           `json:"last_contact_ms"` // since it last answered the peer that tells, -1 if never
 	Version       string          `json:"version"`
 	Sessions      int             `json:"sessions"`
 	Orphans       int             `json:"orphans"`         // sessions whose connections are gone, as the leader counts
 	OrphansEndMS  int64           `json:"orphans_end_ms"`  // until the leader ends them
+	FreeDisk      uint64          `json:"free_disk"`       // bytes, 0 if not known
+	Security      *Security       `json:"security"`        // null if it does not say
 	Error         string          `json:"error,omitempty"` // why it is down
+}
+
+// Security is how a peer's ports between peers are protected.
+type Security struct {
+	Exposed   bool `json:"exposed"` // they listen off loopback
+	PeerTLS   bool `json:"peer_tls"`
+	GossipKey bool `json:"gossip_key"`
+	// CertificateEnds is when the certificate of the peer port ends, in Unix
+	// seconds, 0 if there is none.
+	CertificateEnds int64 `json:"certificate_ends"`
+}
+
+func (s Security) wire() *peerpb.Security {
+	return &peerpb.Security{Exposed: s.Exposed, PeerTls: s.PeerTLS, GossipKey: s.GossipKey, CertificateEnds: s.CertificateEnds}
+}
+
+// securityOf returns nil for a peer whose version does not say.
+func securityOf(s *peerpb.Security) *Security {
+	if s == nil {
+		return nil
+	}
+	return &Security{Exposed: s.Exposed, PeerTLS: s.PeerTls, GossipKey: s.GossipKey, CertificateEnds: s.CertificateEnds}
 }

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -40,6 +41,14 @@ var (
 	errCrossSite          = apiError{http.StatusForbidden, "CROSS_SITE_REQUEST"}
 	errBodyTooBig         = apiError{http.StatusRequestEntityTooLarge, "BODY_TOO_BIG"}
 	errURLTooLong         = apiError{http.StatusRequestURITooLong, "URL_TOO_LONG"}
+	errPeerNotFound       = apiError{http.StatusNotFound, "PEER_NOT_FOUND"}
+	errAmbiguousName      = apiError{http.StatusConflict, "AMBIGUOUS_NAME"}
+	errWouldLoseQuorum    = apiError{http.StatusConflict, "WOULD_LOSE_QUORUM"}
+	errLastVoter          = apiError{http.StatusConflict, "LAST_VOTER"}
+	errNotVoter           = apiError{http.StatusConflict, "NOT_A_VOTER"}
+	errPeerDown           = apiError{http.StatusConflict, "PEER_DOWN"}
+	errNoSuccessor        = apiError{http.StatusConflict, "NO_SUCCESSOR"}
+	errOldLeader          = apiError{http.StatusNotImplemented, "OLD_LEADER"}
 	errLimit              = apiError{http.StatusInsufficientStorage, "LIMIT_REACHED"}
 	errInternal           = apiError{http.StatusInternalServerError, "INTERNAL_ERROR"}
 	errNoQuorum           = apiError{http.StatusServiceUnavailable, "NO_QUORUM"}
@@ -60,6 +69,14 @@ func answerTo(err error) (answer apiError, known bool) {
 		answer apiError
 	}{
 		{registry.ErrChannelNotFound, errChannelNotFound},
+		{cluster.ErrUnknownPeer, errPeerNotFound},
+		{cluster.ErrAmbiguousName, errAmbiguousName},
+		{cluster.ErrWouldLoseQuorum, errWouldLoseQuorum},
+		{cluster.ErrLastVoter, errLastVoter},
+		{cluster.ErrNotVoter, errNotVoter},
+		{cluster.ErrPeerDown, errPeerDown},
+		{cluster.ErrNoSuccessor, errNoSuccessor},
+		{cluster.ErrOldLeader, errOldLeader},
 		{cluster.ErrNotReady, errNotReady},
 		{cluster.ErrStopped, errStopping},
 		{cluster.ErrOverloaded, errOverloaded},
@@ -83,6 +100,14 @@ func hintTo(e apiError) string {
 	}{
 		{errForbidden, "call from -admin-cidr (default: the peer's own host) by an address or the peer's own name, or send the token of -admin-token-file as Authorization: Bearer ..."},
 		{errCrossSite, "browsers may not send changes from other sites"},
+		{errPeerNotFound, "GET /v1/status lists the peers"},
+		{errAmbiguousName, "give the id in place of the name; GET /v1/status lists both"},
+		{errWouldLoseQuorum, "start the peers that are down, or remove one of them first; ?force does it all the same, and the cluster then stands still until they are back"},
+		{errLastVoter, "add another voter first, or stop the peer and delete its data"},
+		{errNotVoter, "a joining peer becomes a voter by itself; one with -non-voter never does"},
+		{errPeerDown, "start it, or name another voter"},
+		{errNoSuccessor, "start another voter first"},
+		{errOldLeader, "upgrade the leader, or hand over to a newer peer by restarting it"},
 		{errNoQuorum, "GET /v1/status says which peers are missing; ask again when a majority of the voters is back"},
 		{errNotReady, "this peer is starting: ask another one, or again"},
 		{errOverloaded, "ask again"},
@@ -157,6 +182,18 @@ func writeJSON(w http.ResponseWriter, status int, body any) {
 		panic(err)
 	}
 	writeBytes(w, status, b)
+}
+
+// writeDocument is writeJSON for a 200 under /v1/: people read these, so < and >
+// stay as they are.
+func writeDocument(w http.ResponseWriter, body any) {
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(body); err != nil { // as in writeJSON
+		panic(err)
+	}
+	writeBytes(w, http.StatusOK, b.Bytes())
 }
 
 func writeBytes(w http.ResponseWriter, status int, body []byte) {

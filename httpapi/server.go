@@ -54,6 +54,18 @@ type node interface {
 	Orphans(ctx context.Context) []cluster.OrphanGroup
 	// Feed tells what changed in this peer's state.
 	Feed() *fsm.Feed
+	operations
+}
+
+// operations change the cluster itself. They ask the leader, wherever it is, and
+// return when it is done, refused (one of cluster's sentinels), or ctx ends.
+type operations interface {
+	// RemovePeer takes a peer, given by name or id, out of the cluster for good.
+	RemovePeer(ctx context.Context, name string, how cluster.RemoveHow) (cluster.Removal, error)
+	// TransferLeadership makes a voter the leader, "" for any.
+	TransferLeadership(ctx context.Context, to string) (cluster.Transfer, error)
+	// AutopilotState is what the leader thinks of each peer's fitness to vote.
+	AutopilotState(ctx context.Context) (cluster.AutopilotState, error)
 }
 
 // sessions is what this package asks of the connected producers.

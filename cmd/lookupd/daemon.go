@@ -28,12 +28,13 @@ type daemon struct {
 	log     *slog.Logger
 	onFatal func(error)
 
-	pressure *pressure
-	dir      *store.Dir
-	node     *cluster.Node
-	sessions atomic.Pointer[session.Manager] // the node asks for their number from the start
-	http     *httpapi.Server
-	tcp      *tcpproto.Server
+	pressure   *pressure
+	dir        *store.Dir
+	node       *cluster.Node
+	sessions   atomic.Pointer[session.Manager] // the node asks for their number from the start
+	advertised atomic.Pointer[string]          // told to ask here; nil until HTTP listens
+	http       *httpapi.Server
+	tcp        *tcpproto.Server
 }
 
 func newDaemon(o *options, log *slog.Logger, onFatal func(error)) *daemon {
@@ -73,7 +74,7 @@ func (d *daemon) start() (err error) {
 		GossipAddress: d.o.gossipAddress, GossipAdvertise: d.o.gossipAdvertiseAddress,
 		Join: d.o.join, BootstrapExpect: d.o.bootstrapExpect, NonVoter: d.o.nonVoter,
 		TombstoneLifetime: d.o.tombstoneLifetime, InactiveTimeout: d.o.inactiveProducerTimeout, Version: version, Logger: d.log,
-		Sessions: d.countSessions, OnFatal: d.onFatal, Metrics: cluster.NewMetrics(reg),
+		Sessions: d.countSessions, HTTPAddress: d.httpAddress, Security: d.security, FreeDisk: d.pressure.disk.Load, OnFatal: d.onFatal, Metrics: cluster.NewMetrics(reg),
 		DiskLow: d.pressure.DiskLow, Limits: d.o.limits.cluster,
 		Snapshots: snapshotsForProof(),
 	})
@@ -114,7 +115,30 @@ func (d *daemon) openHTTP(reg *prometheus.Registry, sessions *session.Manager) (
 	if d.http, err = httpapi.New(cfg); err != nil {
 		return err
 	}
-	return d.http.Open()
+	if err = d.http.Open(); err != nil {
+		return err
+	}
+	told := net.JoinHostPort(d.o.broadcastAddress, strconv.Itoa(d.httpPort()))
+	d.advertised.Store(&told)
+	return nil
+}
+
+// httpAddress is where nsqds are told to ask this peer, "" before it listens.
+func (d *daemon) httpAddress() string {
+	if told := d.advertised.Load(); told != nil {
+		return *told
+	}
+	return ""
+}
+
+// security is what the other peers are told of how the ports between them are
+// protected here.
+func (d *daemon) security() cluster.Security {
+	exposed := func(address string) bool {
+		host, _, err := splitAddress(address)
+		return err != nil || !isLoopback(host)
+	}
+	return cluster.Security{Exposed: exposed(d.o.peerAddress) || exposed(d.o.gossipAddress)}
 }
 
 func (d *daemon) openTCP(sessions *session.Manager) error {
@@ -139,7 +163,7 @@ func (d *daemon) countSessions() int {
 func (d *daemon) announce() {
 	d.log.Info("lookupd "+version, "go", runtime.Version(), "node", d.node.ID(), "data", d.o.dataPath, "epoch", d.node.Epoch())
 	d.log.Info("TCP: listening", "address", d.tcp.Addr())
-	d.log.Info("HTTP: listening", "address", d.http.Addr(), "nsqds are told", net.JoinHostPort(d.o.broadcastAddress, strconv.Itoa(d.httpPort())))
+	d.log.Info("HTTP: listening", "address", d.http.Addr(), "nsqds are told", d.httpAddress())
 	d.log.Info("peers: listening", "peer-address", d.o.peerAddress, "advertised", d.node.PeerAddr(), "gossip-address", d.o.gossipAddress, "gossip advertised", d.node.GossipAddr())
 	if host, _, err := splitAddress(d.tcp.Addr().String()); err == nil && !isLoopback(host) && isLoopback(d.o.broadcastAddress) {
 		d.log.Warn("nsqds elsewhere cannot ask this peer for channels: give -broadcast-address", "broadcast-address", d.o.broadcastAddress)
