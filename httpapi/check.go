@@ -31,7 +31,8 @@ const (
 // Check is the document of GET /v1/check.
 type Check struct {
 	Sentence string    `json:"sentence"`
-	Level    Level     `json:"level"` // of the worst finding
+	Status   string    `json:"status"` // the sentence of /v1/status
+	Level    Level     `json:"level"`  // of the worst finding
 	SeenBy   string    `json:"seen_by"`
 	Findings []Finding `json:"findings"` // the worst first; a rule that is met has one that is ok
 }
@@ -149,7 +150,7 @@ func isLoopbackName(host string) bool {
 
 // judge applies all rules.
 func judge(f facts) Check {
-	c := Check{SeenBy: f.status.SeenBy, Level: LevelOK}
+	c := Check{SeenBy: f.status.SeenBy, Status: f.status.Sentence}
 	for _, rule := range []struct {
 		name, met string
 		apply     func(facts) []Finding
@@ -174,19 +175,27 @@ func judge(f facts) Check {
 			c.Findings = append(c.Findings, finding)
 		}
 	}
+	c.sum()
+	return c
+}
+
+// Add adds a finding that was made elsewhere.
+func (c *Check) Add(f Finding) {
+	c.Findings = append(c.Findings, f)
+	c.sum()
+}
+
+// sum brings order, level and sentence up to date.
+func (c *Check) sum() {
 	slices.SortStableFunc(c.Findings, func(a, b Finding) int { return cmp.Compare(b.Level.rank(), a.Level.rank()) })
 	bad := map[Level]int{}
 	for _, finding := range c.Findings {
 		bad[finding.Level]++
-		if finding.Level.rank() > c.Level.rank() {
-			c.Level = finding.Level
-		}
 	}
-	c.Sentence = f.status.Sentence
-	if n := bad[LevelCrit] + bad[LevelWarn]; n > 0 {
-		c.Sentence = fmt.Sprintf("%s %d critical, %d to look at.", f.status.Sentence, bad[LevelCrit], bad[LevelWarn])
+	c.Level, c.Sentence = c.Findings[0].Level, c.Status
+	if bad[LevelCrit]+bad[LevelWarn] > 0 {
+		c.Sentence = fmt.Sprintf("%s %d critical, %d to look at.", c.Status, bad[LevelCrit], bad[LevelWarn])
 	}
-	return c
 }
 
 func (l Level) rank() int { return slices.Index([]Level{LevelOK, LevelWarn, LevelCrit}, l) }
