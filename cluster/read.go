@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/lookupd/lookupd/fsm"
 	"github.com/lookupd/lookupd/store"
 )
 
@@ -56,6 +57,15 @@ func (n *Node) Read(ctx context.Context, c Consistency, fn func(*store.View) err
 
 // View runs fn on this peer's state as it is now, whatever its age.
 func (n *Node) View(fn func(*store.View) error) error { return n.fsm.View(fn) }
+
+// Save begins a snapshot of the registry, after a read barrier unless it is to
+// be Stale; its errors are Read's. The caller must Release it.
+func (n *Node) Save(ctx context.Context, c Consistency) (*fsm.Saved, error) {
+	if _, err := n.Read(ctx, c, func(*store.View) error { return nil }); err != nil {
+		return nil, err
+	}
+	return n.fsm.Save()
+}
 
 // Ready returns nil once this peer has completed a read barrier since its
 // start, else ErrNotReady.

@@ -252,6 +252,13 @@ func (n *fakeNode) AutopilotState(context.Context) (cluster.AutopilotState, erro
 	}, nil
 }
 
+func (n *fakeNode) Save(ctx context.Context, c cluster.Consistency) (*fsm.Saved, error) {
+	if _, err := n.Read(ctx, c, func(*store.View) error { return nil }); err != nil {
+		return nil, err
+	}
+	return n.fsm.Save()
+}
+
 func (n *fakeNode) Orphans(context.Context) []cluster.OrphanGroup { return n.orphans }
 
 // producer opens a session of an nsqd on the peer and registers names: "t" or "t/c".

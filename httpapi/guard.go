@@ -61,8 +61,8 @@ func (s *Server) recovered(w *statusWriter, r *http.Request, p any) {
 	s.fail(w, r, errInternal)
 }
 
-// limitRequest refuses long URLs and big bodies. No route but pprof reads a
-// body, so it is read here and dropped, as nsqlookupd does before it answers.
+// limitRequest refuses long URLs and big bodies. Hardly a route reads a body, so
+// it is read here and dropped, as nsqlookupd does before it answers.
 func (s *Server) limitRequest(next http.Handler) http.Handler {
 	limits := s.cfg.Limits
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -75,7 +75,7 @@ func (s *Server) limitRequest(next http.Handler) http.Handler {
 			return
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, limits.BodyBytes)
-		if r.ContentLength != 0 && !strings.HasPrefix(r.URL.Path, pprofPrefix) {
+		if r.ContentLength != 0 && !strings.HasPrefix(r.URL.Path, pprofPrefix) && r.URL.Path != importPath {
 			var tooBig *http.MaxBytesError
 			if _, err := io.Copy(io.Discard, r.Body); errors.As(err, &tooBig) {
 				s.refuse(w, r, errBodyTooBig)

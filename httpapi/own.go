@@ -52,6 +52,8 @@ func (s *Server) own() *http.ServeMux {
 	}
 	admin(http.MethodDelete, "/v1/peers/{name}", s.removePeer)
 	admin(http.MethodPost, "/v1/leader/transfer", s.transferLeader)
+	admin(http.MethodGet, "/v1/snapshot", s.saveSnapshot)
+	admin(http.MethodPost, importPath, s.importNames)
 	if s.cfg.Metrics != nil {
 		get("/metrics", s.cfg.Metrics.ServeHTTP)
 	}
@@ -162,7 +164,8 @@ func routeOf(path string) string {
 	switch path {
 	case "/ping", "/info", "/lookup", "/topics", "/channels", "/nodes", "/debug",
 		"/topic/create", "/topic/delete", "/topic/tombstone", "/channel/create", "/channel/delete",
-		"/livez", "/readyz", "/metrics", "/v1/status", "/v1/producers", "/v1/check", "/v1/autopilot", "/v1/leader/transfer":
+		"/livez", "/readyz", "/metrics", "/v1/status", "/v1/producers", "/v1/check", "/v1/autopilot", "/v1/leader/transfer",
+		"/v1/snapshot", importPath:
 		return path
 	}
 	if strings.HasPrefix(path, "/v1/peers/") {

@@ -33,6 +33,7 @@ var (
 	errInvalidConsistency = apiError{http.StatusBadRequest, "INVALID_ARG_CONSISTENCY"}
 	errInvalidState       = apiError{http.StatusBadRequest, "INVALID_ARG_STATE"}
 	errInvalidLimit       = apiError{http.StatusBadRequest, "INVALID_ARG_LIMIT"}
+	errInvalidBody        = apiError{http.StatusBadRequest, "INVALID_BODY"}
 	errTopicNotFound      = apiError{http.StatusNotFound, "TOPIC_NOT_FOUND"}
 	errChannelNotFound    = apiError{http.StatusNotFound, "CHANNEL_NOT_FOUND"}
 	errNotFound           = apiError{http.StatusNotFound, "NOT_FOUND"}
@@ -100,6 +101,9 @@ func hintTo(e apiError) string {
 	}{
 		{errForbidden, "call from -admin-cidr (default: the peer's own host) by an address or the peer's own name, or send the token of -admin-token-file as Authorization: Bearer ..."},
 		{errCrossSite, "browsers may not send changes from other sites"},
+		{errInvalidBody, "send {\"create\":[{\"topic\":\"t\",\"channels\":[\"c\"]}],\"delete\":[]}; docs/http.md has the rules"},
+		{errLimit, "raise the limit (docs/operations.md, Limits), or import less"},
+		{errBodyTooBig, "send less at once"},
 		{errPeerNotFound, "GET /v1/status lists the peers"},
 		{errAmbiguousName, "give the id in place of the name; GET /v1/status lists both"},
 		{errWouldLoseQuorum, "start the peers that are down, or remove one of them first; ?force does it all the same, and the cluster then stands still until they are back"},

@@ -66,6 +66,8 @@ type operations interface {
 	TransferLeadership(ctx context.Context, to string) (cluster.Transfer, error)
 	// AutopilotState is what the leader thinks of each peer's fitness to vote.
 	AutopilotState(ctx context.Context) (cluster.AutopilotState, error)
+	// Save begins a snapshot of what Read would show. The caller must Release it.
+	Save(ctx context.Context, c cluster.Consistency) (*fsm.Saved, error)
 }
 
 // sessions is what this package asks of the connected producers.
@@ -177,6 +179,7 @@ type Server struct {
 	deletions *deletions
 	bad       throttle      // log lines on bad clients
 	reads     chan struct{} // holds one element per linearizable read under way
+	saves     chan struct{} // likewise for snapshots: each keeps old pages of the state
 	stopping  atomic.Bool
 
 	mu       sync.Mutex // guards what follows; held during Open and Close
@@ -199,6 +202,7 @@ func New(cfg Config) (*Server, error) {
 		deletions: newDeletions(cfg.Cluster, cfg.Now),
 		bad:       throttle{perSecond: cfg.Limits.LogLines},
 		reads:     make(chan struct{}, cfg.Limits.LinearizableReads),
+		saves:     make(chan struct{}, mostSaves),
 	}, nil
 }
 

@@ -117,7 +117,7 @@ func newRoot(s streams, getenv func(string) string) *cobra.Command {
 	root.AddCommand(
 		newStatus(o), newCheck(o), newPeers(o), newPeer(o), newLeader(o), newAutopilot(o),
 		newLookup(o), newTopics(o), newTopic(o), newChannels(o), newChannel(o), newProducers(o), newProducer(o),
-		newDev(o),
+		newSnapshot(o), newDev(o),
 	)
 	addAliases(root, o)
 	return root

@@ -25,6 +25,7 @@ type fakePeer struct {
 	mu     sync.Mutex
 	asked  []string
 	tokens []string
+	bodies []string // of what changes something
 }
 
 const failAs = `{"code":"WOULD_LOSE_QUORUM","message":"the rest would have no quorum (voters 3 -> 2, of which 1 up: no quorum)","hint":"start the peers that are down"}`
@@ -40,7 +41,11 @@ func newFakePeer(t *testing.T, answers map[string]any) *fakePeer {
 
 func (p *fakePeer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	request := r.Method + " " + r.URL.RequestURI()
+	text, _ := io.ReadAll(r.Body) // of a test
 	p.mu.Lock()
+	if r.Method != http.MethodGet {
+		p.bodies = append(p.bodies, string(text))
+	}
 	p.asked = append(p.asked, request)
 	p.tokens = append(p.tokens, r.Header.Get("Authorization"))
 	p.mu.Unlock()
@@ -50,6 +55,8 @@ func (p *fakePeer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case int:
 		w.WriteHeader(body)
 		_, _ = io.WriteString(w, failAs)
+	case []byte:
+		_, _ = w.Write(body)
 	default:
 		w.Header()["X-Lookupd-Index"] = []string{"17"}
 		_ = json.NewEncoder(w).Encode(body)
