@@ -60,11 +60,13 @@ func (n *Node) View(fn func(*store.View) error) error { return n.fsm.View(fn) }
 
 // Save begins a snapshot of the registry, after a read barrier unless it is to
 // be Stale; its errors are Read's. The caller must Release it.
-func (n *Node) Save(ctx context.Context, c Consistency) (*fsm.Saved, error) {
-	if _, err := n.Read(ctx, c, func(*store.View) error { return nil }); err != nil {
-		return nil, err
+func (n *Node) Save(ctx context.Context, c Consistency) (*fsm.Saved, ReadInfo, error) {
+	info, err := n.Read(ctx, c, func(*store.View) error { return nil })
+	if err != nil {
+		return nil, info, err
 	}
-	return n.fsm.Save()
+	saved, err := n.fsm.Save()
+	return saved, info, err
 }
 
 // Ready returns nil once this peer has completed a read barrier since its

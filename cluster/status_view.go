@@ -135,7 +135,7 @@ func (n *Node) peerStatuses(ctx context.Context, leader registry.NodeID) []PeerS
 		}
 	}
 	for _, m := range n.gossip.alive() {
-		if _, known := roles[m.ID]; !known {
+		if _, known := roles[m.ID]; !known && !n.isRemoved(m.ID) {
 			roles[m.ID] = RoleJoining
 		}
 	}

@@ -252,11 +252,13 @@ func (n *fakeNode) AutopilotState(context.Context) (cluster.AutopilotState, erro
 	}, nil
 }
 
-func (n *fakeNode) Save(ctx context.Context, c cluster.Consistency) (*fsm.Saved, error) {
-	if _, err := n.Read(ctx, c, func(*store.View) error { return nil }); err != nil {
-		return nil, err
+func (n *fakeNode) Save(ctx context.Context, c cluster.Consistency) (*fsm.Saved, cluster.ReadInfo, error) {
+	info, err := n.Read(ctx, c, func(*store.View) error { return nil })
+	if err != nil {
+		return nil, info, err
 	}
-	return n.fsm.Save()
+	saved, err := n.fsm.Save()
+	return saved, info, err
 }
 
 func (n *fakeNode) Orphans(context.Context) []cluster.OrphanGroup { return n.orphans }

@@ -67,7 +67,7 @@ type operations interface {
 	// AutopilotState is what the leader thinks of each peer's fitness to vote.
 	AutopilotState(ctx context.Context) (cluster.AutopilotState, error)
 	// Save begins a snapshot of what Read would show. The caller must Release it.
-	Save(ctx context.Context, c cluster.Consistency) (*fsm.Saved, error)
+	Save(ctx context.Context, c cluster.Consistency) (*fsm.Saved, cluster.ReadInfo, error)
 }
 
 // sessions is what this package asks of the connected producers.

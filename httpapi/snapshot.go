@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/lookupd/lookupd/registry"
 )
@@ -32,12 +33,15 @@ func (s *Server) saveSnapshot(w http.ResponseWriter, r *http.Request) error {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), s.cfg.Limits.AnswerWithin)
 	defer cancel()
-	saved, err := s.cfg.Cluster.Save(ctx, how.consistency)
+	saved, info, err := s.cfg.Cluster.Save(ctx, how.consistency)
 	if err != nil {
 		return err
 	}
 	defer saved.Release()
-	s.mark(w, saved.Info().Index, "")
+	s.mark(w, saved.Info().Index, info.Leader)
+	if info.Stale {
+		markStale(w, max(info.StaleFor, time.Millisecond))
+	}
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("Content-Length", strconv.FormatInt(saved.Length(), 10))
 	if r.Method == http.MethodHead {

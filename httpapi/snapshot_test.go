@@ -60,7 +60,7 @@ func TestSnapshotWithoutAQuorum(t *testing.T) {
 	if a := p.do("GET /v1/snapshot"); a.status != 503 || !contains(a.body, `"code":"NO_QUORUM"`) {
 		t.Errorf("%d %s", a.status, a.body)
 	}
-	if a := p.do("GET /v1/snapshot?consistency=stale"); a.status != 200 {
+	if a := p.do("GET /v1/snapshot?consistency=stale"); a.status != 200 || a.header.Get("X-Lookupd-Stale-Ms") != "1501" {
 		t.Errorf("stale: %d %s", a.status, a.body)
 	}
 	p.notReady.Store(true)

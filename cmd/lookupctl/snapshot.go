@@ -252,7 +252,7 @@ func (o *options) restore(ctx context.Context, path string, dryRun, replace bool
 		fmt.Fprintf(o.err, "The file is of cluster %s, this is %s: only names are taken from it.\n", wanted.info.ClusterID, present.info.ClusterID)
 	}
 	changes := difference(present.names, wanted.names.lasting(), replace)
-	if dryRun || !o.yes {
+	if dryRun || !o.yes || len(changes) == 0 {
 		o.printChanges(changes)
 	}
 	if dryRun || len(changes) == 0 {
