@@ -117,7 +117,7 @@ func newRoot(s streams, getenv func(string) string) *cobra.Command {
 	root.AddCommand(
 		newStatus(o), newCheck(o), newPeers(o), newPeer(o), newLeader(o), newAutopilot(o),
 		newLookup(o), newTopics(o), newTopic(o), newChannels(o), newChannel(o), newProducers(o), newProducer(o),
-		newSnapshot(o), newDev(o),
+		newSnapshot(o), newRecover(o), newRaft(o), newDev(o),
 	)
 	addAliases(root, o)
 	return root
@@ -183,6 +183,16 @@ func atMost(word string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) > 1 {
 			return usageError{fmt.Errorf("%s wants one %s at most, got %d", cmd.CommandPath(), word, len(args))}
+		}
+		return nil
+	}
+}
+
+// atLeast wants one argument or more.
+func atLeast(word string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return usageError{fmt.Errorf("%s wants one %s or more", cmd.CommandPath(), word)}
 		}
 		return nil
 	}
