@@ -105,6 +105,7 @@ type Node struct {
 	transfers      transferWatch
 	configuring    chan struct{}                       // holds one while the configuration is being changed here
 	pilot          atomic.Pointer[autopilot.Autopilot] // while this peer leads
+	statesDiffer   atomic.Uint64                       // index at which the last comparison of hashes found it, 0 if equal
 	contacts       contacts
 	metrics        *Metrics
 

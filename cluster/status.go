@@ -38,18 +38,21 @@ const (
 
 // Status is the document of GET /v1/status: the cluster as one peer sees it.
 type Status struct {
-	Sentence  string          `json:"sentence"`
-	State     State           `json:"state"`
-	SeenBy    string          `json:"seen_by"` // name of the peer that answers
-	ClusterID string          `json:"cluster_id"`
-	Version   string          `json:"version"`
-	Leader    string          `json:"leader"` // name, "" if there is none
-	Term      uint64          `json:"term"`
-	Index     uint64          `json:"index"`      // applied by the answering peer
-	StateHash string          `json:"state_hash"` // of the registry at Index, hexadecimal
-	Tolerance int             `json:"tolerance"`  // voters that may still fail
-	Counts    registry.Counts `json:"counts"`
-	Peers     []PeerStatus    `json:"peers"` // sorted by name, then id
+	Sentence  string `json:"sentence"`
+	State     State  `json:"state"`
+	SeenBy    string `json:"seen_by"` // name of the peer that answers
+	ClusterID string `json:"cluster_id"`
+	Version   string `json:"version"`
+	Leader    string `json:"leader"` // name, "" if there is none
+	Term      uint64 `json:"term"`
+	Index     uint64 `json:"index"`      // applied by the answering peer
+	StateHash string `json:"state_hash"` // of the registry at Index, hexadecimal
+	// StatesDifferAt is the index at which this peer's state and another's were
+	// found to differ, 0 if the latest comparison found none.
+	StatesDifferAt uint64          `json:"states_differ_at"`
+	Tolerance      int             `json:"tolerance"` // voters that may still fail
+	Counts         registry.Counts `json:"counts"`
+	Peers          []PeerStatus    `json:"peers"` // sorted by name, then id
 }
 
 // PeerStatus is one peer in Status.

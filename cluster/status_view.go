@@ -100,6 +100,7 @@ func (n *Node) Status(ctx context.Context) (Status, error) {
 	leader, _ := n.leader.current()
 	s := Status{
 		SeenBy: n.id.Name(), ClusterID: n.ClusterID(), Version: n.cfg.Version, Term: n.raft.CurrentTerm(),
+		StatesDifferAt: n.statesDiffer.Load(),
 	}
 	if leader != "" {
 		s.Leader = leader.Name()
@@ -135,7 +136,9 @@ func (n *Node) peerStatuses(ctx context.Context, leader registry.NodeID) []PeerS
 		}
 	}
 	for _, m := range n.gossip.alive() {
-		if _, known := roles[m.ID]; !known && !n.isRemoved(m.ID) {
+		// Who knows the cluster's id was a member: it was removed, and gossip has
+		// not forgotten it yet.
+		if _, known := roles[m.ID]; !known && m.ClusterID == "" {
 			roles[m.ID] = RoleJoining
 		}
 	}

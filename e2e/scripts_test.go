@@ -33,7 +33,7 @@ import (
 //	wipe NAME              delete its data
 //	exits NAME CODE        wait until the process has ended by itself, with that code
 //	log NAME REGEXP        its log has a line like that
-//	nsqd NAME PEER...      start an nsqd that registers at these peers
+//	nsqd NAME PEER... [FLAG...] start an nsqd that registers at these peers
 //	publish NSQD TOPIC     which declares the topic
 //	watch TOPIC NSQD       from now to the script's end no peer may answer a lookup without it
 //	offers TOPIC NSQD PEER... wait until all these peers do
@@ -159,11 +159,19 @@ func (s *script) log(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 func (s *script) startOneNSQD(ts *testscript.TestScript, _ bool, args []string) {
-	var addresses []string
-	for _, name := range args[1:] {
-		addresses = append(addresses, s.find(ts, name).TCPAddress())
+	free, err := supervisor.FreePorts(2)
+	ts.Check(err)
+	config := supervisor.NSQDConfig{
+		Name: args[0], Ports: supervisor.NSQPorts{TCP: free[0], HTTP: free[1]}, Host: supervisor.Loopback,
 	}
-	s.nsqds[args[0]] = s.nsqd(args[0], addresses...)
+	for _, arg := range args[1:] {
+		if strings.HasPrefix(arg, "-") {
+			config.Args = append(config.Args, arg)
+		} else {
+			config.Lookupds = append(config.Lookupds, s.find(ts, arg).TCPAddress())
+		}
+	}
+	s.nsqds[args[0]] = s.startNSQD(config)
 	ts.Setenv(args[0], s.nsqds[args[0]].id())
 }
 

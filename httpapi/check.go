@@ -157,6 +157,7 @@ func judge(f facts) Check {
 	}{
 		{"quorum", "a majority of the voters talks to each other", quorumRule},
 		{"peers", "all peers are up", peersRule},
+		{"state", "all peers have one state", stateRule},
 		{"lag", fmt.Sprintf("no peer is %d entries behind", laggingFrom), lagRule},
 		{"versions", "all peers run one version", versionsRule},
 		{"addresses", "every peer answers at the address that nsqds are told", addressesRule},
@@ -241,9 +242,19 @@ func peersRule(f facts) (found []Finding) {
 			found = append(found, finding)
 		case p.Role == cluster.RoleJoining:
 			found = append(found, Finding{
-				Level: LevelWarn, Subject: p.Name, What: p.Name + " is no member: it is joining, or was removed", Next: "its log says which",
+				Level: LevelWarn, Subject: p.Name, What: p.Name + " is no member yet", Next: "its log says what it waits for",
 			})
 		}
+	}
+	return found
+}
+
+func stateRule(f facts) (found []Finding) {
+	if at := f.status.StatesDifferAt; at > 0 {
+		found = append(found, Finding{
+			Level: LevelCrit, What: fmt.Sprintf("peers have different states at entry %d", at),
+			Impact: "answers depend on the peer that is asked", Next: "compare state_hash at one index in /v1/status of each peer; start the odd one with an empty -data-path and -join",
+		})
 	}
 	return found
 }

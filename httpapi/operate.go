@@ -37,7 +37,9 @@ func (s *Server) removePeer(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	s.mark(w, removal.Index, "")
+	if removal.Index > 0 {
+		s.mark(w, removal.Index, "")
+	}
 	writeDocument(w, removal)
 	return nil
 }

@@ -171,6 +171,7 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 		{"two voters", "quorum", "2 voters survive no more failures than 1", httpapi.LevelWarn, func(s *cluster.Status) { s.Peers = s.Peers[:2] }},
 		{"missing peer", "peers", "a is down: ", httpapi.LevelWarn, func(s *cluster.Status) { s.Peers[0].Health = cluster.HealthDown }},
 		{"no member", "peers", "a is no member", httpapi.LevelWarn, func(s *cluster.Status) { s.Peers[0].Role = cluster.RoleJoining }},
+		{"different states", "state", "peers have different states at entry 42", httpapi.LevelCrit, func(s *cluster.Status) { s.StatesDifferAt = 42 }},
 		{"lagging peer", "lag", "b is 257 entries behind", httpapi.LevelWarn, func(s *cluster.Status) { s.Peers[1].Lag = 257 }},
 		{"version skew", "versions", "versions differ: 0.1.0 on a, c; 0.2.0 on b", httpapi.LevelWarn, func(s *cluster.Status) { s.Peers[1].Version = "0.2.0" }},
 		{"deaf peer", "addresses", "a does not answer at ", httpapi.LevelWarn, func(s *cluster.Status) { s.Peers[0].HTTPAddress = nobodyAt(t) }},

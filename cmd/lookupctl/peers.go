@@ -124,12 +124,8 @@ func (o *options) showPeer(ctx context.Context, name string) error {
 
 func (o *options) removePeer(ctx context.Context, name string, dryRun, force bool) error {
 	o.timeout = max(o.timeout, operateTimeout)
-	path := "/v1/peers/" + url.PathEscape(name) + "?"
-	if force {
-		path += "force&"
-	}
 	var plan cluster.Removal
-	a, err := o.changeDocument(ctx, http.MethodDelete, path+"dry_run", "a removal", &plan)
+	a, err := o.changeDocument(ctx, http.MethodDelete, removalPath(name, force, true), "a removal", &plan)
 	if err != nil {
 		return err
 	}
@@ -149,11 +145,8 @@ func (o *options) removePeer(ctx context.Context, name string, dryRun, force boo
 	}
 	var done cluster.Removal
 	// By id: another peer of that name may have come meanwhile.
-	path = "/v1/peers/" + url.PathEscape(string(plan.ID)) + "?"
-	if force {
-		path += "force"
-	}
-	if a, err = o.changeDocument(ctx, http.MethodDelete, path, "a removal", &done); err != nil {
+	a, err = o.changeDocument(ctx, http.MethodDelete, removalPath(string(plan.ID), force, false), "a removal", &done)
+	if err != nil {
 		return err
 	}
 	if o.output == formatJSON {
@@ -165,6 +158,21 @@ func (o *options) removePeer(ctx context.Context, name string, dryRun, force boo
 	}
 	fmt.Fprintf(o.out, "Removed %s. It stops by itself, with exit code 3; to take it in again, start it with an empty -data-path and -join.\n", done.Name)
 	return nil
+}
+
+func removalPath(peer string, force, dryRun bool) string {
+	path := "/v1/peers/" + url.PathEscape(peer)
+	var flags []string
+	if force {
+		flags = append(flags, "force")
+	}
+	if dryRun {
+		flags = append(flags, "dry_run")
+	}
+	if len(flags) == 0 {
+		return path
+	}
+	return path + "?" + strings.Join(flags, "&")
 }
 
 // changeDocument is document for a request that changes something.
