@@ -19,16 +19,18 @@ const (
 	maxTrailingLogs      = 256         // that a healthy peer lacks
 )
 
-// promoter is raft-autopilot's delegate. Autopilot only promotes here: it never
-// removes a server, since a configuration that shrinks by itself loses its
+// promoter is raft-autopilot's delegate. Unless Config.CleanupDeadPeers is on,
+// autopilot only promotes here: a configuration that shrinks by itself loses its
 // quorum in a rolling restart (hashicorp/consul #5922, #8118).
 type promoter struct {
 	*autopilot.StablePromoter
-	node *Node
+	node  *Node
+	ctx   context.Context // of the term
+	began time.Time       // the term, here
 }
 
 func (n *Node) newAutopilot(ctx context.Context) *autopilot.Autopilot {
-	p := promoter{node: n}
+	p := promoter{node: n, ctx: ctx, began: time.Now()}
 	return autopilot.New(pilotRaft{n.raft, n, ctx}, p,
 		autopilot.WithLogger(raftLogger(n.log.With("component", "autopilot"))),
 		autopilot.WithPromoter(p))
@@ -64,7 +66,7 @@ var _ autopilot.Raft = pilotRaft{}
 // AutopilotConfig implements autopilot.ApplicationIntegration.
 func (p promoter) AutopilotConfig() *autopilot.Config {
 	return &autopilot.Config{
-		CleanupDeadServers:      false,
+		CleanupDeadServers:      p.node.cfg.CleanupDeadPeers,
 		LastContactThreshold:    lastContactThreshold,
 		MaxTrailingLogs:         maxTrailingLogs,
 		MinQuorum:               uint(max(p.node.cfg.BootstrapExpect, 0)),
@@ -75,9 +77,26 @@ func (p promoter) AutopilotConfig() *autopilot.Config {
 // NotifyState implements autopilot.ApplicationIntegration.
 func (p promoter) NotifyState(*autopilot.State) {}
 
-// RemoveFailedServer implements autopilot.ApplicationIntegration; it is never
-// called, since CleanupDeadServers is off.
-func (p promoter) RemoveFailedServer(*autopilot.Server) {}
+// RemoveFailedServer implements autopilot.ApplicationIntegration. Autopilot asks
+// for it again and again while gossip calls a server dead and more than MinQuorum
+// would stay. That is gossip's word: this leader must have missed it too, for as
+// long as sessions of a lost peer stay.
+func (p promoter) RemoveFailedServer(s *autopilot.Server) {
+	id := registry.NodeID(s.ID)
+	silent := time.Since(p.began)
+	if age := p.node.contacts.age(id); age >= 0 {
+		silent = min(silent, time.Duration(age)*time.Millisecond)
+	}
+	if silent < p.node.cfg.InactiveTimeout {
+		return
+	}
+	p.node.loops.Go(func() { // the loop that leads goes on until autopilot has stopped
+		ctx, cancel := context.WithTimeout(p.ctx, changeWithin)
+		defer cancel()
+		p.node.log.Warn("a peer that is dead for long is removed (-cleanup-dead-peers)", "peer", id, "silent", silent)
+		handler{p.node}.Remove(ctx, &peerpb.RemoveRequest{NodeId: string(id)})
+	})
+}
 
 // KnownServers returns every server of the configuration. One that gossip does
 // not see is reported as failed, never left out: autopilot would call it stale.
@@ -164,6 +183,7 @@ func (n *Node) askStatus(ctx context.Context, id registry.NodeID) *peerpb.Status
 		n.log.Debug("no status", "peer", id, "err", err)
 		return nil
 	}
+	n.contacts.seen(id)
 	return answer
 }
 

@@ -37,8 +37,8 @@ type AutopilotServer struct {
 	LastIndex     uint64          `json:"last_index"`
 }
 
-// AutopilotSettings are fixed but for MinQuorum, the leader's
-// -bootstrap-expect.
+// AutopilotSettings are fixed but for CleanupDeadServers and MinQuorum, the
+// leader's -cleanup-dead-peers and -bootstrap-expect.
 type AutopilotSettings struct {
 	CleanupDeadServers     bool   `json:"cleanup_dead_servers"`
 	LastContactThresholdMS int64  `json:"last_contact_threshold_ms"`
@@ -62,6 +62,7 @@ func (n *Node) AutopilotState(ctx context.Context) (AutopilotState, error) {
 		Healthy: answer.Healthy, FailureTolerance: int(answer.FailureTolerance), Leader: leader.Name(),
 		Servers: []AutopilotServer{},
 		Settings: AutopilotSettings{
+			CleanupDeadServers:     answer.CleanupDead,
 			LastContactThresholdMS: lastContactThreshold.Milliseconds(), MaxTrailingLogs: maxTrailingLogs,
 			MinQuorum: int(answer.MinQuorum), ServerStabilizationMS: stabilization.Milliseconds(),
 		},
@@ -116,6 +117,7 @@ func (h handler) Autopilot(context.Context, *peerpb.AutopilotRequest) *peerpb.Au
 		return answer
 	}
 	answer.Code, answer.Healthy = peerpb.Code_CODE_OK, state.Healthy
+	answer.CleanupDead = n.cfg.CleanupDeadPeers
 	answer.FailureTolerance, answer.MinQuorum = uint32(max(state.FailureTolerance, 0)), uint32(max(n.cfg.BootstrapExpect, 0))
 	for id, s := range state.Servers {
 		answer.Servers = append(answer.Servers, &peerpb.AutopilotServer{

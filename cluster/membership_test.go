@@ -239,3 +239,40 @@ func TestAutopilotState(t *testing.T) {
 }
 
 func startsWith(s, prefix string) bool { return len(s) >= len(prefix) && s[:len(prefix)] == prefix }
+
+// TestCleanupDeadPeers: the fourth of four is removed once it is dead for long,
+// the third stays, because three are expected.
+func TestCleanupDeadPeers(t *testing.T) {
+	peers := startCluster(t, 4)
+	for _, p := range peers {
+		p.stop()
+	}
+	for i, p := range peers {
+		p.cfg.BootstrapExpect, p.cfg.CleanupDeadPeers, p.cfg.InactiveTimeout = 3, true, 2*time.Second
+		if i > 0 {
+			p.cfg.Join = []string{peers[0].GossipAddr()}
+		}
+		p.start()
+	}
+	leader, followers := leaderOf(t, peers)
+	state, err := leader.AutopilotState(asked(t))
+	if err != nil || !state.Settings.CleanupDeadServers || state.Settings.MinQuorum != 3 {
+		t.Fatalf("%+v %v", state.Settings, err)
+	}
+	fourth, third := followers[0], followers[1]
+	fourth.stop()
+	eventually(t, time.Minute, "the fourth is removed", func() error {
+		if role, there := roles(leader)[fourth.cfg.Name]; there {
+			return fmt.Errorf("it is %s", role)
+		}
+		return nil
+	})
+	third.stop()
+	until := time.Now().Add(15 * time.Second) // autopilot looks every 10 s
+	for time.Now().Before(until) {
+		if _, there := roles(leader)[third.cfg.Name]; !there {
+			t.Fatal("the third is removed, although three are expected")
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}

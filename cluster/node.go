@@ -33,6 +33,9 @@ type Config struct {
 	Join                           []string // gossip addresses or DNS names
 	BootstrapExpect                int
 	NonVoter                       bool
+	// CleanupDeadPeers makes this peer, while it leads, remove peers that are
+	// dead for longer than InactiveTimeout, as long as BootstrapExpect voters stay.
+	CleanupDeadPeers bool
 
 	TombstoneLifetime time.Duration
 	// InactiveTimeout is how long the sessions of a lost peer stay.

@@ -188,7 +188,6 @@ func (n *Node) peerStatus(id registry.NodeID, role Role, answer *peerpb.StatusRe
 		p.Address, _ = n.resolve(id)
 		return p
 	}
-	n.contacts.seen(id)
 	p.LastContactMS, p.Address, p.Version, p.Sessions = 0, answer.PeerAddress, answer.Version, int(answer.Sessions)
 	p.HTTPAddress, p.NonVoter, p.FreeDisk, p.Security = answer.HttpAddress, answer.NonVoter, answer.FreeDisk, securityOf(answer.Security)
 	if head > answer.AppliedIndex {

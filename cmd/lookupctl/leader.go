@@ -130,7 +130,7 @@ func (o *options) autopilotConfig(ctx context.Context) error {
 		return o.printAsJSON(s.Settings)
 	}
 	l := listing{columns: columns("SETTING", "VALUE", "MEANS")}
-	l.add("CleanupDeadServers", strconv.FormatBool(s.Settings.CleanupDeadServers), "a dead peer stays until it is removed or replaced")
+	l.add("CleanupDeadServers", strconv.FormatBool(s.Settings.CleanupDeadServers), "-cleanup-dead-peers; without it a dead peer stays until it is removed or replaced")
 	l.add("LastContactThreshold", milliseconds(s.Settings.LastContactThresholdMS), "a peer that heard the leader longer ago is not healthy")
 	l.add("MaxTrailingLogs", s.Settings.MaxTrailingLogs, "a peer that lacks more entries is not healthy")
 	l.add("MinQuorum", s.Settings.MinQuorum, "-bootstrap-expect of the leader")

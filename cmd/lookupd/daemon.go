@@ -72,7 +72,7 @@ func (d *daemon) start() (err error) {
 		Dir: d.dir, Name: d.o.nodeName,
 		PeerAddress: d.o.peerAddress, PeerAdvertise: d.o.peerAdvertiseAddress,
 		GossipAddress: d.o.gossipAddress, GossipAdvertise: d.o.gossipAdvertiseAddress,
-		Join: d.o.join, BootstrapExpect: d.o.bootstrapExpect, NonVoter: d.o.nonVoter,
+		Join: d.o.join, BootstrapExpect: d.o.bootstrapExpect, NonVoter: d.o.nonVoter, CleanupDeadPeers: d.o.cleanupDeadPeers,
 		TombstoneLifetime: d.o.tombstoneLifetime, InactiveTimeout: d.o.inactiveProducerTimeout, Version: version, Logger: d.log,
 		Sessions: d.countSessions, HTTPAddress: d.httpAddress, Security: d.security, FreeDisk: d.pressure.disk.Load, OnFatal: d.onFatal, Metrics: cluster.NewMetrics(reg),
 		DiskLow: d.pressure.DiskLow, Limits: d.o.limits.cluster,

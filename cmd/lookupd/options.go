@@ -36,6 +36,7 @@ type options struct {
 	join                    []string
 	bootstrapExpect         int
 	nonVoter, insecure      bool
+	cleanupDeadPeers        bool
 	onNoQuorum              string
 	adminCIDR               []netip.Prefix
 	adminTokenFile          string
@@ -75,6 +76,7 @@ func newFlags(o *options) *flag.FlagSet {
 	fs.Var((*list)(&o.join), "join", "gossip `address`es or DNS names of other peers, host[:4163]; repeatable or with commas; may name this peer itself")
 	fs.IntVar(&o.bootstrapExpect, "bootstrap-expect", 0, "`number` of peers that form the cluster when all are fresh; 1 = form alone, others join later; no effect once there is state")
 	fs.BoolVar(&o.nonVoter, "non-voter", false, "join as a peer that serves but never votes")
+	fs.BoolVar(&o.cleanupDeadPeers, "cleanup-dead-peers", false, "while this peer leads, remove peers that are dead for longer than -inactive-producer-timeout, as long as -bootstrap-expect voters stay")
 	fs.BoolVar(&o.insecure, "insecure", false, "let the peer and gossip ports listen off loopback without certificates and key")
 	fs.StringVar(&o.onNoQuorum, "on-no-quorum", "error", "what linearizable reads get without a quorum: `error` (503) or stale (a marked stale answer)")
 	o.adminCIDR = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
@@ -263,6 +265,9 @@ func (o *options) validate() error {
 	}
 	if o.nonVoter && (o.bootstrapExpect > 0 || len(o.join) == 0) {
 		fault("non-voter", "a peer that never votes cannot found a cluster: give -join, and no -bootstrap-expect")
+	}
+	if o.cleanupDeadPeers && o.bootstrapExpect == 0 {
+		fault("cleanup-dead-peers", "nothing says how many voters must stay: give -bootstrap-expect, which has no other effect once there is state")
 	}
 	if o.broadcastAddress == "" {
 		fault("broadcast-address", "the host has no name: give one")

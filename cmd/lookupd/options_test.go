@@ -205,3 +205,12 @@ func TestAdminTokenFileIsReadAtStart(t *testing.T) {
 		}
 	}
 }
+
+func TestCleanupNeedsASize(t *testing.T) {
+	if _, _, err := parse([]string{"-cleanup-dead-peers", "-join=127.0.0.1"}, nil); err == nil || !strings.Contains(err.Error(), "-bootstrap-expect") {
+		t.Errorf("%v", err)
+	}
+	if _, _, err := parse([]string{"-cleanup-dead-peers", "-bootstrap-expect=3", "-join=127.0.0.1", "-insecure"}, nil); err != nil {
+		t.Error(err)
+	}
+}

@@ -1644,8 +1644,9 @@ type AutopilotResponse struct {
 	LeaderId         string                 `protobuf:"bytes,2,opt,name=leader_id,json=leaderId,proto3" json:"leader_id,omitempty"`
 	Healthy          bool                   `protobuf:"varint,3,opt,name=healthy,proto3" json:"healthy,omitempty"`
 	FailureTolerance uint32                 `protobuf:"varint,4,opt,name=failure_tolerance,json=failureTolerance,proto3" json:"failure_tolerance,omitempty"`
-	Servers          []*AutopilotServer     `protobuf:"bytes,5,rep,name=servers,proto3" json:"servers,omitempty"`                       // by node id
-	MinQuorum        uint32                 `protobuf:"varint,6,opt,name=min_quorum,json=minQuorum,proto3" json:"min_quorum,omitempty"` // -bootstrap-expect of the leader
+	Servers          []*AutopilotServer     `protobuf:"bytes,5,rep,name=servers,proto3" json:"servers,omitempty"`                             // by node id
+	MinQuorum        uint32                 `protobuf:"varint,6,opt,name=min_quorum,json=minQuorum,proto3" json:"min_quorum,omitempty"`       // -bootstrap-expect of the leader
+	CleanupDead      bool                   `protobuf:"varint,7,opt,name=cleanup_dead,json=cleanupDead,proto3" json:"cleanup_dead,omitempty"` // -cleanup-dead-peers of the leader
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -1720,6 +1721,13 @@ func (x *AutopilotResponse) GetMinQuorum() uint32 {
 		return x.MinQuorum
 	}
 	return 0
+}
+
+func (x *AutopilotResponse) GetCleanupDead() bool {
+	if x != nil {
+		return x.CleanupDead
+	}
+	return false
 }
 
 type AutopilotServer struct {
@@ -2129,7 +2137,7 @@ const file_peer_proto_rawDesc = "" +
 	"\x10TransferResponse\x12)\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x15.lookupd.peer.v1.CodeR\x04code\x12\x1b\n" +
 	"\tleader_id\x18\x02 \x01(\tR\bleaderId\"\x12\n" +
-	"\x10AutopilotRequest\"\xfd\x01\n" +
+	"\x10AutopilotRequest\"\xa0\x02\n" +
 	"\x11AutopilotResponse\x12)\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x15.lookupd.peer.v1.CodeR\x04code\x12\x1b\n" +
 	"\tleader_id\x18\x02 \x01(\tR\bleaderId\x12\x18\n" +
@@ -2137,7 +2145,8 @@ const file_peer_proto_rawDesc = "" +
 	"\x11failure_tolerance\x18\x04 \x01(\rR\x10failureTolerance\x12:\n" +
 	"\aservers\x18\x05 \x03(\v2 .lookupd.peer.v1.AutopilotServerR\aservers\x12\x1d\n" +
 	"\n" +
-	"min_quorum\x18\x06 \x01(\rR\tminQuorum\"\x9c\x02\n" +
+	"min_quorum\x18\x06 \x01(\rR\tminQuorum\x12!\n" +
+	"\fcleanup_dead\x18\a \x01(\bR\vcleanupDead\"\x9c\x02\n" +
 	"\x0fAutopilotServer\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x14\n" +
 	"\x05alive\x18\x02 \x01(\bR\x05alive\x12\x14\n" +
