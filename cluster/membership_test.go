@@ -112,6 +112,10 @@ func TestRemoveADeadPeerAndWhatTheQuorumForbids(t *testing.T) {
 	if err != nil || removal.Sentence != "voters 3 -> 2, can lose 0 -> 0" {
 		t.Fatalf("%+v %v", removal, err)
 	}
+	// Were it 0, raft would compare nothing.
+	if next := leader.ConfigurationIndex(); next != removal.Index {
+		t.Errorf("the next change is meant for configuration %d, the latest is %d", next, removal.Index)
+	}
 	other.propose(registry.CreateTopic{Topic: "after"})
 	if _, err := leader.RemovePeer(asked(t), "nobody", cluster.RemoveHow{}); !errors.Is(err, cluster.ErrUnknownPeer) {
 		t.Errorf("nobody: %v", err)

@@ -58,26 +58,56 @@ const (
 	mostProducers    = 10 // that one rule names
 )
 
+// checks keeps the latest check for checkEvery: making one asks all peers, and
+// anybody may ask for it.
+type checks struct {
+	mu     sync.Mutex // held while one is made, so that others wait for it
+	at     time.Time
+	check  Check
+	status cluster.Status
+}
+
+const checkEvery = time.Second
+
 // check answers what the cluster's status means, rule by rule.
 func (s *Server) check(w http.ResponseWriter, r *http.Request) error {
-	ctx, cancel := context.WithTimeout(r.Context(), statusWithin)
-	defer cancel()
-	status, err := s.cfg.Cluster.Status(ctx)
+	check, status, err := s.latestCheck(context.WithoutCancel(r.Context())) // others get it too
 	if err != nil {
 		return err
 	}
-	var loopback []registry.ProducerID
+	s.mark(w, status.Index, status.Leader)
+	writeDocument(w, check)
+	return nil
+}
+
+func (s *Server) latestCheck(ctx context.Context) (Check, cluster.Status, error) {
+	c := &s.checks
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.at.IsZero() || s.cfg.Now().Sub(c.at) > checkEvery {
+		ctx, cancel := context.WithTimeout(ctx, statusWithin)
+		defer cancel()
+		f, err := s.facts(ctx)
+		if err != nil {
+			return Check{}, f.status, err
+		}
+		c.at, c.check, c.status = s.cfg.Now(), judge(f), f.status
+	}
+	return c.check, c.status, nil
+}
+
+// facts looks at the cluster.
+func (s *Server) facts(ctx context.Context) (f facts, err error) {
+	f.now = s.cfg.Now()
+	if f.status, err = s.cfg.Cluster.Status(ctx); err != nil {
+		return f, err
+	}
 	err = s.cfg.Cluster.View(func(v *store.View) error {
-		loopback = loopbackProducers(v)
+		f.loopback = loopbackProducers(v)
 		return nil
 	})
-	if err != nil {
-		return err
-	}
-	c := judge(facts{status: status, deaf: pingPeers(ctx, status.Peers), loopback: loopback, now: s.cfg.Now()})
-	s.mark(w, status.Index, status.Leader)
-	writeDocument(w, c)
-	return nil
+	f.deaf = pingPeers(ctx, f.status.Peers)
+	return f, err
 }
 
 // facts is all that the rules look at.

@@ -267,3 +267,19 @@ func TestCheckFindsProducersThatAnnounceLoopback(t *testing.T) {
 		t.Errorf("%v", found)
 	}
 }
+
+// TestChecksAreShared: whoever asks often asks the other peers no more often.
+func TestChecksAreShared(t *testing.T) {
+	n := newFakeCluster(t, "a").peers[0]
+	p := serve(t, n)
+	n.status = healthy(p.addr)
+	first := checkOf(t, p)
+	n.status.Sentence = "Degraded."
+	if again := checkOf(t, p); again.Sentence != first.Sentence {
+		t.Errorf("made anew at once: %s", again.Sentence)
+	}
+	p.clock.advance(2 * time.Second)
+	if later := checkOf(t, p); later.Sentence != "Degraded." {
+		t.Errorf("not made anew: %s", later.Sentence)
+	}
+}

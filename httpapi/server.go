@@ -180,6 +180,7 @@ type Server struct {
 	bad       throttle      // log lines on bad clients
 	reads     chan struct{} // holds one element per linearizable read under way
 	saves     chan struct{} // likewise for snapshots: each keeps old pages of the state
+	checks    checks
 	stopping  atomic.Bool
 
 	mu       sync.Mutex // guards what follows; held during Open and Close

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"strconv"
 	"time"
@@ -93,8 +92,6 @@ func (s *Server) importNames(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	s.mark(w, index, "")
-	s.cfg.Logger.LogAttrs(ctx, slog.LevelInfo, "HTTP write "+importPath, slog.Int("changed", done.Changed),
-		slog.Int("unchanged", done.Unchanged), slog.Uint64("index", index), slog.String("remote", r.RemoteAddr))
 	writeDocument(w, done)
 	return nil
 }
