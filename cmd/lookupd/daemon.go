@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"os"
 	"runtime"
 	"strconv"
 	"sync/atomic"
@@ -170,6 +171,9 @@ func (d *daemon) announce() {
 	}
 	if d.o.insecure {
 		d.log.Warn("-insecure: whoever reaches the peer and gossip ports can change the cluster; keep them in a trusted network")
+	}
+	if info, err := os.Stat(d.o.adminTokenFile); err == nil && info.Mode().Perm()&0o007 != 0 {
+		d.log.Warn("every user of this host can read the admin token: chmod 0600 the file", "admin-token-file", d.o.adminTokenFile)
 	}
 	if n := d.o.bootstrapExpect; n == 2 || n == 4 {
 		d.log.Warn("an even number of voters survives no more failures than one voter less", "bootstrap-expect", n)
