@@ -235,7 +235,7 @@ func (h handler) Join(ctx context.Context, req *peerpb.JoinRequest) *peerpb.Join
 		}
 		return answer
 	}
-	if err := n.takeIn(ctx, id, servers); err != nil {
+	if err := n.takeIn(ctx, id); err != nil {
 		n.log.Warn("peer cannot join", "peer", id, "address", req.PeerAddress, "err", err)
 		answer.Code = peerpb.Code_CODE_UNAVAILABLE
 		return answer
@@ -247,7 +247,13 @@ func (h handler) Join(ctx context.Context, req *peerpb.JoinRequest) *peerpb.Join
 // takeIn adds a non-voter. A peer that lost its disk comes back under its name
 // with a new id: the dead id of that name goes first, so that promoting the new
 // one does not raise the number of voters.
-func (n *Node) takeIn(ctx context.Context, id registry.NodeID, servers []raft.Server) error {
+func (n *Node) takeIn(ctx context.Context, id registry.NodeID) error {
+	unlock, err := n.lockConfiguration(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	servers := n.raft.GetConfiguration().Configuration().Servers
 	for _, s := range servers {
 		old := registry.NodeID(s.ID)
 		if old.Name() != id.Name() {
@@ -257,12 +263,16 @@ func (n *Node) takeIn(ctx context.Context, id registry.NodeID, servers []raft.Se
 			return err
 		}
 		n.log.Info("peer replaced", "name", id.Name(), "old", old, "new", id)
-		if err := n.raft.RemoveServer(s.ID, 0, joinWithin).Error(); err != nil {
+		_, err := n.reconfigure(ctx, func(prev uint64) raft.IndexFuture { return n.raft.RemoveServer(s.ID, prev, changeWithin) })
+		if err != nil {
 			return fmt.Errorf("remove %s: %w", old, err)
 		}
 		n.net.CloseConnections(old)
 	}
-	if err := n.raft.AddNonvoter(raft.ServerID(id), raft.ServerAddress(id), 0, joinWithin).Error(); err != nil {
+	_, err = n.reconfigure(ctx, func(prev uint64) raft.IndexFuture {
+		return n.raft.AddNonvoter(raft.ServerID(id), raft.ServerAddress(id), prev, changeWithin)
+	})
+	if err != nil {
 		return fmt.Errorf("add %s: %w", id, err)
 	}
 	n.log.Info("peer taken in", "peer", id)

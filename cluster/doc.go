@@ -14,11 +14,15 @@
 //   - The cluster id is on disk before anybody sees it, and before the first
 //     raft byte (bootstrap.go).
 //   - A peer that has a cluster id never founds another.
+//   - The configuration changes one step at a time, each for the one it was
+//     decided on (membership.go).
 //
 // Every goroutine is started in Node.startLoops or by lead, and ends before
 // Node.Close returns. Locks are leaves: no method of this package calls another
 // with one held. memberlist calls the methods of gossip with its own lock held.
 //
-// DESIGN.md beside this file says why reads are right and where raft's settings
-// come from.
+// recover.go works on the directories of peers that do not run.
+//
+// DESIGN.md beside this file says why reads are right, how a removed peer learns
+// it, and where raft's settings come from.
 package cluster

@@ -41,9 +41,11 @@ func (n *Node) openOffice(ctx context.Context) *office {
 	o.duties.Go(func() { n.endTombstones(ctx) })
 	o.duties.Go(func() { n.endOrphans(ctx) })
 	o.duties.Go(func() {
-		pilot := n.newAutopilot()
+		pilot := n.newAutopilot(ctx)
 		pilot.Start(ctx)
+		n.pilot.Store(pilot)
 		<-ctx.Done()
+		n.pilot.Store(nil)
 		<-pilot.Stop()
 	})
 	return o

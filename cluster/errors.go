@@ -1,6 +1,11 @@
 package cluster
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+
+	"github.com/lookupd/lookupd/store"
+)
 
 // Errors of Node's methods.
 var (
@@ -18,3 +23,27 @@ var (
 	// ErrStopped: this peer is stopping.
 	ErrStopped = errors.New("peer is stopping")
 )
+
+// Refusals of a change of the cluster's members or its leader. Nothing was
+// changed.
+var (
+	// ErrUnknownPeer: no peer of that name is in the configuration.
+	ErrUnknownPeer = errors.New("no such peer")
+	// ErrAmbiguousName: several peers have that name; a node id tells them apart.
+	ErrAmbiguousName = errors.New("several peers have that name")
+	// ErrWouldLoseQuorum: those that stay could commit nothing.
+	ErrWouldLoseQuorum = errors.New("the rest would have no quorum")
+	// ErrLastVoter: a cluster needs a voter.
+	ErrLastVoter = errors.New("it is the only voter")
+	// ErrNotVoter: only a voter can lead.
+	ErrNotVoter = errors.New("it is no voter")
+	// ErrPeerDown: the leader gets no answer from the peer.
+	ErrPeerDown = errors.New("it does not answer the leader")
+	// ErrNoSuccessor: no other voter is up.
+	ErrNoSuccessor = errors.New("no other voter can take over")
+	// ErrOldLeader: the leader's version does not know the request.
+	ErrOldLeader = errors.New("the leader runs a version that does not know this")
+)
+
+// ErrRemoved: this peer was taken out of its cluster. OnFatal gets it.
+var ErrRemoved = fmt.Errorf("%w: this peer was removed from its cluster", store.ErrRefused)

@@ -12,6 +12,9 @@ import (
 // BatchLength is how proposals become batches.
 var BatchLength = batchLength
 
+// ConfigurationIndex is what the next change of the configuration is meant for.
+func (n *Node) ConfigurationIndex() uint64 { return n.fsm.ConfigurationIndex() }
+
 // Contact is what a leader hears of a peer.
 type Contact = contact
 

@@ -35,11 +35,13 @@ func (n *Node) compareHashes(ctx context.Context) {
 		others, peers := n.askHashes(ctx)
 		switch different := odd(mine, others, peers); {
 		case different == nil:
+			n.statesDiffer.Store(0)
 			n.metrics.hashesCompared("equal")
 		case different.certain:
 			n.fatal(fmt.Errorf("%w: this peer's state differs from the others' at index %d: give it an empty data directory and -join", store.ErrDamaged, different.index))
 		default:
 			n.metrics.hashesCompared("different")
+			n.statesDiffer.Store(different.index)
 			n.log.Error("peers have different states at one index", "index", different.index, "peers", peers)
 		}
 	}

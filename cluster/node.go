@@ -12,10 +12,12 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+	autopilot "github.com/hashicorp/raft-autopilot"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/lookupd/lookupd/fsm"
 	"github.com/lookupd/lookupd/peer"
+	"github.com/lookupd/lookupd/peer/peerpb"
 	"github.com/lookupd/lookupd/registry"
 	"github.com/lookupd/lookupd/secrets"
 	"github.com/lookupd/lookupd/seeded"
@@ -36,6 +38,9 @@ type Config struct {
 	Join            []string // gossip addresses or DNS names
 	BootstrapExpect int
 	NonVoter        bool
+	// CleanupDeadPeers makes this peer, while it leads, remove peers that are
+	// dead for longer than InactiveTimeout, as long as BootstrapExpect voters stay.
+	CleanupDeadPeers bool
 
 	TombstoneLifetime time.Duration
 	// InactiveTimeout is how long the sessions of a lost peer stay.
@@ -47,6 +52,14 @@ type Config struct {
 	Logger      *slog.Logger
 	// Sessions, if set, returns how many V1 sessions this peer holds.
 	Sessions func() int
+	// HTTPAddress, if set, returns the host:port at which nsqds are told to ask
+	// this peer, "" while it is not known.
+	HTTPAddress func() string
+	// Security, if set, returns how the ports between peers are protected. It is
+	// asked at each status, so certificates may change.
+	Security func() Security
+	// FreeDisk, if set, returns the free bytes of the data directory's disk.
+	FreeDisk func() uint64
 	// OnFatal is told why this peer must not go on; it ends the process.
 	OnFatal func(error)
 	// Metrics are where this Node counts; nil means nowhere.
@@ -98,6 +111,9 @@ type Node struct {
 	leaderRounds   *rounds
 	followerRounds *rounds
 	transfers      transferWatch
+	configuring    chan struct{}                       // holds one while the configuration is being changed here
+	pilot          atomic.Pointer[autopilot.Autopilot] // while this peer leads
+	statesDiffer   atomic.Uint64                       // index at which the last comparison of hashes found it, 0 if equal
 	contacts       contacts
 	metrics        *Metrics
 
@@ -128,7 +144,7 @@ func New(cfg Config) *Node {
 	cfg.Limits = cfg.Limits.withDefaults()
 	n := &Node{
 		cfg: cfg, log: cfg.Logger, leader: newLeaderWatch(), queue: newQueue(cfg.Limits),
-		notify: make(chan bool, 16), opened: make(chan struct{}), metrics: cfg.Metrics,
+		notify: make(chan bool, 16), configuring: make(chan struct{}, 1), opened: make(chan struct{}), metrics: cfg.Metrics,
 	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.leaderRounds = newRounds(n.leaderRound)
@@ -313,6 +329,7 @@ func (n *Node) startLoops() {
 	n.loops.Go(func() { n.followAddresses(n.ctx) })
 	n.loops.Go(func() { n.form(n.ctx) })
 	n.loops.Go(func() { n.compareHashes(n.ctx) })
+	n.loops.Go(func() { n.watchRemoval(n.ctx) })
 }
 
 // Close stops in order, within 4 s or so; it closes no session. It is safe to
@@ -352,7 +369,7 @@ func (n *Node) stop() error {
 	return errors.Join(errs...)
 }
 
-// HandOver makes another voter the leader if this peer leads, within 2 s. Call
+// HandOver makes another voter the leader if this peer leads, within 3 s. Call
 // it before Close, while clients are still served.
 func (n *Node) HandOver() {
 	if n.raft.State() != raft.Leader {
@@ -361,9 +378,14 @@ func (n *Node) HandOver() {
 	if voters, _ := n.voters(); len(voters) < 2 {
 		return
 	}
-	n.log.Info("handing over leadership")
-	if err := within(2*time.Second, "leadership transfer", n.raft.LeadershipTransfer().Error); err != nil {
-		n.log.Warn("leadership not handed over", "err", err)
+	to, code := n.successor(n.ctx, "")
+	if code != peerpb.Code_CODE_OK {
+		n.log.Warn("leadership not handed over: no other voter answers")
+		return
+	}
+	n.log.Info("handing over leadership", "to", to)
+	if err := n.handOverTo(to); err != nil {
+		n.log.Warn("leadership not handed over", "to", to, "err", err)
 	}
 }
 

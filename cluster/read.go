@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/lookupd/lookupd/fsm"
 	"github.com/lookupd/lookupd/store"
 )
 
@@ -74,6 +75,17 @@ func (n *Node) Unchanged(footprint store.Footprint, index uint64) bool {
 
 // View runs fn on this peer's state as it is now, whatever its age.
 func (n *Node) View(fn func(*store.View) error) error { return n.fsm.View(fn) }
+
+// Save begins a snapshot of the registry, after a read barrier unless it is to
+// be Stale; its errors are Read's. The caller must Release it.
+func (n *Node) Save(ctx context.Context, c Consistency) (*fsm.Saved, ReadInfo, error) {
+	info, err := n.Read(ctx, c, func(*store.View) error { return nil })
+	if err != nil {
+		return nil, info, err
+	}
+	saved, err := n.fsm.Save()
+	return saved, info, err
+}
 
 // Ready returns nil once this peer has completed a read barrier since its
 // start, else ErrNotReady.

@@ -1,6 +1,9 @@
 package cluster
 
-import "github.com/lookupd/lookupd/registry"
+import (
+	"github.com/lookupd/lookupd/peer/peerpb"
+	"github.com/lookupd/lookupd/registry"
+)
 
 // State says in one word whether the cluster is well.
 type State string
@@ -35,18 +38,21 @@ const (
 
 // Status is the document of GET /v1/status: the cluster as one peer sees it.
 type Status struct {
-	Sentence  string          `json:"sentence"`
-	State     State           `json:"state"`
-	SeenBy    string          `json:"seen_by"` // name of the peer that answers
-	ClusterID string          `json:"cluster_id"`
-	Version   string          `json:"version"`
-	Leader    string          `json:"leader"` // name, "" if there is none
-	Term      uint64          `json:"term"`
-	Index     uint64          `json:"index"`      // applied by the answering peer
-	StateHash string          `json:"state_hash"` // of the registry at Index, hexadecimal
-	Tolerance int             `json:"tolerance"`  // voters that may still fail
-	Counts    registry.Counts `json:"counts"`
-	Peers     []PeerStatus    `json:"peers"` // sorted by name, then id
+	Sentence  string `json:"sentence"`
+	State     State  `json:"state"`
+	SeenBy    string `json:"seen_by"` // name of the peer that answers
+	ClusterID string `json:"cluster_id"`
+	Version   string `json:"version"`
+	Leader    string `json:"leader"` // name, "" if there is none
+	Term      uint64 `json:"term"`
+	Index     uint64 `json:"index"`      // applied by the answering peer
+	StateHash string `json:"state_hash"` // of the registry at Index, hexadecimal
+	// StatesDifferAt is the index at which this peer's state and another's were
+	// found to differ, 0 if the latest comparison found none.
+	StatesDifferAt uint64          `json:"states_differ_at"`
+	Tolerance      int             `json:"tolerance"` // voters that may still fail
+	Counts         registry.Counts `json:"counts"`
+	Peers          []PeerStatus    `json:"peers"` // sorted by name, then id
 }
 
 // PeerStatus is one peer in Status.
@@ -56,11 +62,37 @@ type PeerStatus struct {
 	Role          Role            `json:"role"`
 	Health        Health          `json:"health"`
 	Address       string          `json:"address"`         // of its peer port
+	HTTPAddress   string          `json:"http_address"`    // that nsqds are told, "" if it does not answer
+	NonVoter      bool            `json:"non_voter"`       // started as one that never votes
 	Lag           uint64          `json:"lag"`             // entries behind the leader
 	LastContactMS int64           `json:"last_contact_ms"` // since it last answered the peer that tells, -1 if never
 	Version       string          `json:"version"`
 	Sessions      int             `json:"sessions"`
 	Orphans       int             `json:"orphans"`         // sessions whose connections are gone, as the leader counts
 	OrphansEndMS  int64           `json:"orphans_end_ms"`  // until the leader ends them
+	FreeDisk      uint64          `json:"free_disk"`       // bytes, 0 if not known
+	Security      *Security       `json:"security"`        // null if it does not say
 	Error         string          `json:"error,omitempty"` // why it is down
+}
+
+// Security is how a peer's ports between peers are protected.
+type Security struct {
+	Exposed   bool `json:"exposed"` // they listen off loopback
+	PeerTLS   bool `json:"peer_tls"`
+	GossipKey bool `json:"gossip_key"`
+	// CertificateEnds is when the certificate of the peer port ends, in Unix
+	// seconds, 0 if there is none.
+	CertificateEnds int64 `json:"certificate_ends"`
+}
+
+func (s Security) wire() *peerpb.Security {
+	return &peerpb.Security{Exposed: s.Exposed, PeerTls: s.PeerTLS, GossipKey: s.GossipKey, CertificateEnds: s.CertificateEnds}
+}
+
+// securityOf returns nil for a peer whose version does not say.
+func securityOf(s *peerpb.Security) *Security {
+	if s == nil {
+		return nil
+	}
+	return &Security{Exposed: s.Exposed, PeerTLS: s.PeerTls, GossipKey: s.GossipKey, CertificateEnds: s.CertificateEnds}
 }

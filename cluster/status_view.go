@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/lookupd/lookupd/peer"
 	"github.com/lookupd/lookupd/peer/peerpb"
 	"github.com/lookupd/lookupd/registry"
 	"github.com/lookupd/lookupd/store"
@@ -68,16 +70,28 @@ func (n *Node) ownStatus() *peerpb.StatusResponse {
 	if n.cfg.Sessions != nil {
 		s.Sessions = uint64(n.cfg.Sessions())
 	}
+	s.NonVoter = n.cfg.NonVoter
+	if n.cfg.HTTPAddress != nil {
+		s.HttpAddress = n.cfg.HTTPAddress()
+	}
+	if n.cfg.FreeDisk != nil {
+		s.FreeDisk = n.cfg.FreeDisk()
+	}
+	if n.cfg.Security != nil {
+		s.Security = n.cfg.Security().wire()
+	}
 	return s
 }
 
 // Status answers another peer's question.
-func (h handler) Status(context.Context, *peerpb.StatusRequest) *peerpb.StatusResponse {
+func (h handler) Status(ctx context.Context, _ *peerpb.StatusRequest) *peerpb.StatusResponse {
 	n := h.node
 	if !n.isOpen() {
 		return &peerpb.StatusResponse{NodeId: string(n.id), Name: n.id.Name(), Epoch: n.epoch, HasState: true, LastContactMs: -1}
 	}
-	return n.ownStatus()
+	s := n.ownStatus()
+	s.Removed = n.knowsAsRemoved(peer.From(ctx))
+	return s
 }
 
 // Status asks all peers how they are and says how the cluster is, as this peer
@@ -86,6 +100,7 @@ func (n *Node) Status(ctx context.Context) (Status, error) {
 	leader, _ := n.leader.current()
 	s := Status{
 		SeenBy: n.id.Name(), ClusterID: n.ClusterID(), Version: n.cfg.Version, Term: n.raft.CurrentTerm(),
+		StatesDifferAt: n.statesDiffer.Load(),
 	}
 	if leader != "" {
 		s.Leader = leader.Name()
@@ -121,22 +136,13 @@ func (n *Node) peerStatuses(ctx context.Context, leader registry.NodeID) []PeerS
 		}
 	}
 	for _, m := range n.gossip.alive() {
-		if _, known := roles[m.ID]; !known {
+		// Who knows the cluster's id was a member: it was removed, and gossip has
+		// not forgotten it yet.
+		if _, known := roles[m.ID]; !known && m.ClusterID == "" {
 			roles[m.ID] = RoleJoining
 		}
 	}
-	answers := map[registry.NodeID]*peerpb.StatusResponse{}
-	var mu sync.Mutex
-	var all sync.WaitGroup
-	for id := range roles {
-		all.Go(func() {
-			answer := n.askStatus(ctx, id)
-			mu.Lock()
-			defer mu.Unlock()
-			answers[id] = answer
-		})
-	}
-	all.Wait()
+	answers := n.answering(ctx, slices.Collect(maps.Keys(roles)))
 	var head uint64 // the furthest log that answered
 	for _, a := range answers {
 		head = max(head, a.GetCommitIndex())
@@ -182,8 +188,8 @@ func (n *Node) peerStatus(id registry.NodeID, role Role, answer *peerpb.StatusRe
 		p.Address, _ = n.resolve(id)
 		return p
 	}
-	n.contacts.seen(id)
 	p.LastContactMS, p.Address, p.Version, p.Sessions = 0, answer.PeerAddress, answer.Version, int(answer.Sessions)
+	p.HTTPAddress, p.NonVoter, p.FreeDisk, p.Security = answer.HttpAddress, answer.NonVoter, answer.FreeDisk, securityOf(answer.Security)
 	if head > answer.AppliedIndex {
 		p.Lag = head - answer.AppliedIndex
 	}

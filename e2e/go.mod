@@ -9,6 +9,7 @@ require (
 	github.com/lookupd/lookupd v0.0.0
 	github.com/nsqio/go-nsq v1.1.0
 	github.com/nsqio/nsq v1.3.0
+	github.com/rogpeppe/go-internal v1.16.0
 )
 
 require (
@@ -21,6 +22,7 @@ require (
 	github.com/mreiferson/go-options v1.0.0 // indirect
 	github.com/nsqio/go-diskqueue v1.1.0 // indirect
 	golang.org/x/sys v0.47.0 // indirect
+	golang.org/x/tools v0.26.0 // indirect
 )
 
 replace github.com/lookupd/lookupd => ../

@@ -49,6 +49,11 @@ type SnapshotInfo struct {
 	Size        int64  // of the state file
 }
 
+// length is that of the whole snapshot.
+func (i SnapshotInfo) length() int64 {
+	return int64(len(snapshotMagic)+4+2+len(i.ClusterID)+4*8) + i.Size + sha256.Size
+}
+
 // Inspect reads a whole snapshot and returns its header, or ErrBadSnapshot. It
 // verifies the checksum but does not look into the state.
 func Inspect(r io.Reader) (SnapshotInfo, error) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
 	"github.com/hashicorp/raft"
 	"github.com/lookupd/lookupd/seeded"
@@ -13,6 +14,14 @@ import (
 
 // Snapshot begins a view of the state as it is; Persist writes it while entries go on being applied.
 func (f *FSM) Snapshot() (raft.FSMSnapshot, error) {
+	s, err := f.begin()
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (f *FSM) begin() (*snapshot, error) {
 	state, err := f.state.Load().Snapshot()
 	if err != nil {
 		return nil, fmt.Errorf("snapshot: %w", err)
@@ -38,10 +47,14 @@ func (s *snapshot) Persist(sink raft.SnapshotSink) error {
 	return nil
 }
 
-func (s *snapshot) write(w io.Writer) error {
+func (s *snapshot) info() SnapshotInfo {
 	info := SnapshotInfo{ClusterID: s.clusterID, Hash: s.state.Hash(), Size: s.state.Size()}
 	info.Index, info.Term = s.state.Applied()
-	sw, err := newSnapshotWriter(w, info)
+	return info
+}
+
+func (s *snapshot) write(w io.Writer) error {
+	sw, err := newSnapshotWriter(w, s.info())
 	if err != nil {
 		return err
 	}
@@ -93,20 +106,38 @@ func (f *FSM) retire(old *store.State, path string) {
 
 // receive writes the snapshot's state to a file of its own and opens it.
 func (f *FSM) receive(r io.Reader) (*store.State, string, error) {
-	sr, err := newSnapshotReader(r)
+	path := f.nextFile()
+	state, _, err := load(r, path, func(info SnapshotInfo) error {
+		if own := f.config.ClusterID(); info.ClusterID != own {
+			return fmt.Errorf("%w: it is of %q, this is %q", ErrForeignSnapshot, info.ClusterID, own)
+		}
+		return nil
+	})
 	if err != nil {
 		return nil, "", err
 	}
-	if own := f.config.ClusterID(); sr.info.ClusterID != own {
-		return nil, "", fmt.Errorf("%w: it is of %q, this is %q", ErrForeignSnapshot, sr.info.ClusterID, own)
+	if seeded.SnapshotForgetsIdleChannels {
+		return state, path, state.Update(forgetIdleChannels)
 	}
-	path := f.nextFile()
+	return state, path, nil
+}
+
+// load writes a snapshot's state to path and opens it once all of it is
+// verified. After an error the file is gone. accept sees the header first.
+func load(r io.Reader, path string, accept func(SnapshotInfo) error) (*store.State, SnapshotInfo, error) {
+	sr, err := newSnapshotReader(r)
+	if err != nil {
+		return nil, SnapshotInfo{}, err
+	}
+	if err := accept(sr.info); err != nil {
+		return nil, sr.info, err
+	}
 	if err := writeFile(path, sr); err != nil {
-		return nil, "", errors.Join(err, removeFile(path))
+		return nil, sr.info, errors.Join(err, removeFile(path))
 	}
 	state, err := store.OpenSnapshotState(path)
 	if err != nil {
-		return nil, "", errors.Join(fmt.Errorf("%w: %w", ErrBadSnapshot, err), removeFile(path))
+		return nil, sr.info, errors.Join(fmt.Errorf("%w: %w", ErrBadSnapshot, err), removeFile(path))
 	}
 	err = state.View(func(v *store.View) error {
 		if index, term := v.Applied(); index != sr.info.Index || term != sr.info.Term || v.Hash() != sr.info.Hash {
@@ -115,13 +146,49 @@ func (f *FSM) receive(r io.Reader) (*store.State, string, error) {
 		return nil
 	})
 	if err != nil {
-		return nil, "", errors.Join(err, discard(state, path))
+		return nil, sr.info, errors.Join(err, discard(state, path))
 	}
-	if seeded.SnapshotForgetsIdleChannels {
-		return state, path, state.Update(forgetIdleChannels)
-	}
-	return state, path, nil
+	return state, sr.info, nil
 }
+
+// ReadSnapshot verifies a whole snapshot, of any cluster, and calls fn with its
+// header and state; what fn gets is valid within the call. A file for the state
+// is made in dir, an existing directory, and removed again. The errors are
+// ErrBadSnapshot, those of the disk, and fn's.
+func ReadSnapshot(r io.Reader, dir string, fn func(SnapshotInfo, *store.View) error) (err error) {
+	path := filepath.Join(dir, "state-of-snapshot.db")
+	state, info, err := load(r, path, func(SnapshotInfo) error { return nil })
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, discard(state, path)) }()
+	return state.View(func(v *store.View) error { return fn(info, v) })
+}
+
+// Saved is a snapshot that somebody else than raft asked for. It holds the state
+// of its moment until Release and is used by one goroutine.
+type Saved struct{ snapshot *snapshot }
+
+// Save begins a snapshot of the state as it is. The caller must Release it.
+func (f *FSM) Save() (*Saved, error) {
+	s, err := f.begin()
+	if err != nil {
+		return nil, err
+	}
+	return &Saved{s}, nil
+}
+
+// Info is what the header says.
+func (s *Saved) Info() SnapshotInfo { return s.snapshot.info() }
+
+// Length is how many bytes WriteTo writes.
+func (s *Saved) Length() int64 { return s.Info().length() }
+
+// WriteTo writes the snapshot. Entries go on being applied meanwhile.
+func (s *Saved) WriteTo(w io.Writer) (int64, error) { return s.Length(), s.snapshot.write(w) }
+
+// Release ends the view.
+func (s *Saved) Release() { s.snapshot.Release() }
 
 func writeFile(path string, sr *snapshotReader) error {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)

@@ -1,6 +1,7 @@
 package httpapi_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,6 +46,7 @@ type fakeNode struct {
 	slow     chan struct{}         // reads wait until it is closed; nil means they do not
 	reading  atomic.Int64          // reads that wait so
 	fail     error                 // set before requests are made
+	status   *cluster.Status       // likewise: what Status returns, nil for a healthy one
 	orphans  []cluster.OrphanGroup // likewise
 }
 
@@ -208,8 +210,57 @@ func (n *fakeNode) Status(context.Context) (cluster.Status, error) {
 	if n.fail != nil {
 		return cluster.Status{}, n.fail
 	}
+	if n.status != nil {
+		return *n.status, nil
+	}
 	index, _ := n.fsm.Applied()
 	return cluster.Status{Sentence: "Healthy.", State: cluster.StateHealthy, Leader: n.Leader(), Index: index, Peers: []cluster.PeerStatus{}}, nil
+}
+
+func (n *fakeNode) RemovePeer(_ context.Context, name string, how cluster.RemoveHow) (cluster.Removal, error) {
+	r := cluster.Removal{
+		Sentence: "voters 3 -> 2, can lose 1 -> 0", Name: name, ID: registry.NodeID(name + "-00000000"), HasQuorum: true, DryRun: how.DryRun,
+		Before: cluster.Voters{Voters: 3, Up: 3, CanLose: 1}, After: cluster.Voters{Voters: 2, Up: 2},
+	}
+	switch {
+	case n.fail != nil:
+		return cluster.Removal{}, n.fail
+	case name == "needed" && !how.Force:
+		r.Sentence = "voters 3 -> 2, of which 1 up: no quorum"
+		return r, cluster.ErrWouldLoseQuorum
+	case !how.DryRun:
+		r.Index = 17
+	}
+	return r, nil
+}
+
+func (n *fakeNode) TransferLeadership(_ context.Context, to string) (cluster.Transfer, error) {
+	if n.fail != nil {
+		return cluster.Transfer{}, n.fail
+	}
+	return cluster.Transfer{Sentence: "leader a -> c, writes paused 180ms", Old: "a", New: cmp.Or(to, "c"), PauseMS: 180}, nil
+}
+
+func (n *fakeNode) AutopilotState(context.Context) (cluster.AutopilotState, error) {
+	if n.fail != nil {
+		return cluster.AutopilotState{}, n.fail
+	}
+	return cluster.AutopilotState{
+		Sentence: "All healthy; cannot lose another.", Healthy: true, Leader: "a",
+		Servers: []cluster.AutopilotServer{{
+			Name: "a", ID: "a-00000000", Status: "alive", Role: cluster.RoleLeader, Healthy: true, StableMS: 12_000, LastTerm: 3, LastIndex: 57,
+		}},
+		Settings: cluster.AutopilotSettings{LastContactThresholdMS: 1000, MaxTrailingLogs: 256, MinQuorum: 3, ServerStabilizationMS: 10_000},
+	}, nil
+}
+
+func (n *fakeNode) Save(ctx context.Context, c cluster.Consistency) (*fsm.Saved, cluster.ReadInfo, error) {
+	info, err := n.Read(ctx, c, func(*store.View) error { return nil })
+	if err != nil {
+		return nil, info, err
+	}
+	saved, err := n.fsm.Save()
+	return saved, info, err
 }
 
 func (n *fakeNode) Orphans(context.Context) []cluster.OrphanGroup { return n.orphans }

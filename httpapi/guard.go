@@ -5,17 +5,17 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
-	"net/netip"
 	"runtime/debug"
-	"slices"
 	"strings"
 	"sync"
 	"time"
 )
 
-const pprofPrefix = "/debug/pprof"
+const (
+	pprofPrefix = "/debug/pprof"
+	v1Prefix    = "/v1/"
+)
 
 // handler puts the guards before the routes. From the outside: panics and the
 // log, other sites, the URL, the body.
@@ -61,8 +61,8 @@ func (s *Server) recovered(w *statusWriter, r *http.Request, p any) {
 	s.fail(w, r, errInternal)
 }
 
-// limitRequest refuses long URLs and big bodies. No route but pprof reads a
-// body, so it is read here and dropped, as nsqlookupd does before it answers.
+// limitRequest refuses long URLs and big bodies. Hardly a route reads a body, so
+// it is read here and dropped, as nsqlookupd does before it answers.
 func (s *Server) limitRequest(next http.Handler) http.Handler {
 	limits := s.cfg.Limits
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -75,7 +75,7 @@ func (s *Server) limitRequest(next http.Handler) http.Handler {
 			return
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, limits.BodyBytes)
-		if r.ContentLength != 0 && !strings.HasPrefix(r.URL.Path, pprofPrefix) {
+		if r.ContentLength != 0 && !strings.HasPrefix(r.URL.Path, pprofPrefix) && r.URL.Path != importPath {
 			var tooBig *http.MaxBytesError
 			if _, err := io.Copy(io.Discard, r.Body); errors.As(err, &tooBig) {
 				s.refuse(w, r, errBodyTooBig)
@@ -95,34 +95,11 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, e apiError) {
 	s.cfg.Counters.refusedOne(strings.ToLower(e.message))
 	s.bad.warn(s.cfg.Logger, s.cfg.Now(), "HTTP request refused",
 		"why", e.message, "method", clip(r.Method), "uri", clip(r.RequestURI), "remote", r.RemoteAddr)
+	if strings.HasPrefix(r.URL.Path, v1Prefix) {
+		s.failV1(w, e, http.StatusText(e.status), hintTo(e))
+		return
+	}
 	s.fail(w, r, e)
-}
-
-// admin serves only callers from AdminCIDR that speak to this peer by a name of
-// its own. Without the second test a web page could have its own name resolve
-// to a loopback address and read what only the operator may (DNS rebinding).
-func (s *Server) admin(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		from, ok := remoteIP(r.RemoteAddr)
-		within := func(p netip.Prefix) bool { return p.Contains(from) }
-		if !ok || !slices.ContainsFunc(s.cfg.AdminCIDR, within) || !s.ownHost(r.Host) {
-			s.refuse(w, r, errForbidden)
-			return
-		}
-		s.cfg.Logger.Info("admin request", "method", r.Method, "uri", clip(r.RequestURI), "remote", r.RemoteAddr)
-		next.ServeHTTP(w, r)
-	})
-}
-
-func (s *Server) ownHost(host string) bool {
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		host = name
-	}
-	host = strings.TrimSuffix(strings.TrimSuffix(strings.TrimPrefix(host, "["), "]"), ".")
-	if _, err := netip.ParseAddr(host); err == nil || strings.EqualFold(host, "localhost") {
-		return true
-	}
-	return slices.ContainsFunc(s.cfg.AdminHosts, func(own string) bool { return own != "" && strings.EqualFold(own, host) })
 }
 
 // statusWriter notes the status of an answer.

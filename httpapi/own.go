@@ -19,8 +19,8 @@ const statusWithin = 2 * time.Second
 func (s *Server) routes() http.Handler {
 	own, legacy := s.own(), s.legacy()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if h, pattern := own.Handler(r); pattern != "" {
-			h.ServeHTTP(w, r)
+		if _, pattern := own.Handler(r); pattern != "" {
+			own.ServeHTTP(w, r)
 			return
 		}
 		legacy.ServeHTTP(w, r)
@@ -40,11 +40,24 @@ func (s *Server) own() *http.ServeMux {
 	get("/readyz", s.readyz)
 	get("/v1/status", s.status)
 	get("/v1/producers", s.producers)
+	get("/v1/check", s.endpointV1(s.check))
+	get("/v1/autopilot", s.endpointV1(s.autopilot))
+	admin := func(method, path string, h endpoint) {
+		mux.Handle(method+" "+path, s.admin(s.longer(s.endpointV1(h))))
+		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Allow", method)
+			s.failV1(w, errMethodNotAllowed, r.Method+" is not possible here", "use "+method)
+		})
+	}
+	admin(http.MethodDelete, "/v1/peers/{name}", s.removePeer)
+	admin(http.MethodPost, "/v1/leader/transfer", s.transferLeader)
+	admin(http.MethodGet, "/v1/snapshot", s.saveSnapshot)
+	admin(http.MethodPost, importPath, s.importNames)
 	if s.cfg.Metrics != nil {
 		get("/metrics", s.cfg.Metrics.ServeHTTP)
 	}
 	mux.HandleFunc("/v1/", func(w http.ResponseWriter, r *http.Request) {
-		s.failV1(w, errNotFound, "there is no route "+clip(r.URL.Path), "this version has /v1/status and /v1/producers")
+		s.failV1(w, errNotFound, "there is no route "+clip(r.URL.Path), "docs/http.md lists the routes of this version")
 	})
 	return mux
 }
@@ -106,15 +119,29 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	status, err := s.cfg.Cluster.Status(ctx)
 	if err != nil {
-		answer, known := answerTo(err)
-		if !known {
-			s.cfg.Logger.Error("status failed", "err", err)
-		}
-		s.failV1(w, answer, err.Error(), "ask another peer, or try again")
+		s.refuseV1(w, r, err)
 		return
 	}
 	s.mark(w, cluster.ReadInfo{Index: status.Index, Leader: status.Leader})
-	writeJSON(w, http.StatusOK, status)
+	writeDocument(w, status)
+}
+
+// endpointV1 is a handler under /v1/ whose error becomes the answer.
+func (s *Server) endpointV1(h endpoint) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if err := h(w, r); err != nil {
+			s.refuseV1(w, r, err)
+		}
+	}
+}
+
+// refuseV1 answers with err.
+func (s *Server) refuseV1(w http.ResponseWriter, r *http.Request, err error) {
+	answer, known := answerTo(err)
+	if !known {
+		s.cfg.Logger.Error("HTTP request failed", "uri", clip(r.RequestURI), "err", err)
+	}
+	s.failV1(w, answer, err.Error(), hintTo(answer))
 }
 
 func (s *Server) failV1(w http.ResponseWriter, e apiError, message, hint string) {
@@ -136,8 +163,12 @@ func routeOf(path string) string {
 	switch path {
 	case "/ping", "/info", "/lookup", "/topics", "/channels", "/nodes", "/debug",
 		"/topic/create", "/topic/delete", "/topic/tombstone", "/channel/create", "/channel/delete",
-		"/livez", "/readyz", "/metrics", "/v1/status", "/v1/producers":
+		"/livez", "/readyz", "/metrics", "/v1/status", "/v1/producers", "/v1/check", "/v1/autopilot", "/v1/leader/transfer",
+		"/v1/snapshot", importPath:
 		return path
+	}
+	if strings.HasPrefix(path, "/v1/peers/") {
+		return "/v1/peers"
 	}
 	if strings.HasPrefix(path, pprofPrefix) {
 		return pprofPrefix

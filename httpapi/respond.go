@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -32,6 +33,7 @@ var (
 	errInvalidConsistency = apiError{http.StatusBadRequest, "INVALID_ARG_CONSISTENCY"}
 	errInvalidState       = apiError{http.StatusBadRequest, "INVALID_ARG_STATE"}
 	errInvalidLimit       = apiError{http.StatusBadRequest, "INVALID_ARG_LIMIT"}
+	errInvalidBody        = apiError{http.StatusBadRequest, "INVALID_BODY"}
 	errTopicNotFound      = apiError{http.StatusNotFound, "TOPIC_NOT_FOUND"}
 	errChannelNotFound    = apiError{http.StatusNotFound, "CHANNEL_NOT_FOUND"}
 	errNotFound           = apiError{http.StatusNotFound, "NOT_FOUND"}
@@ -40,6 +42,14 @@ var (
 	errCrossSite          = apiError{http.StatusForbidden, "CROSS_SITE_REQUEST"}
 	errBodyTooBig         = apiError{http.StatusRequestEntityTooLarge, "BODY_TOO_BIG"}
 	errURLTooLong         = apiError{http.StatusRequestURITooLong, "URL_TOO_LONG"}
+	errPeerNotFound       = apiError{http.StatusNotFound, "PEER_NOT_FOUND"}
+	errAmbiguousName      = apiError{http.StatusConflict, "AMBIGUOUS_NAME"}
+	errWouldLoseQuorum    = apiError{http.StatusConflict, "WOULD_LOSE_QUORUM"}
+	errLastVoter          = apiError{http.StatusConflict, "LAST_VOTER"}
+	errNotVoter           = apiError{http.StatusConflict, "NOT_A_VOTER"}
+	errPeerDown           = apiError{http.StatusConflict, "PEER_DOWN"}
+	errNoSuccessor        = apiError{http.StatusConflict, "NO_SUCCESSOR"}
+	errOldLeader          = apiError{http.StatusNotImplemented, "OLD_LEADER"}
 	errLimit              = apiError{http.StatusInsufficientStorage, "LIMIT_REACHED"}
 	errInternal           = apiError{http.StatusInternalServerError, "INTERNAL_ERROR"}
 	errNoQuorum           = apiError{http.StatusServiceUnavailable, "NO_QUORUM"}
@@ -60,6 +70,14 @@ func answerTo(err error) (answer apiError, known bool) {
 		answer apiError
 	}{
 		{registry.ErrChannelNotFound, errChannelNotFound},
+		{cluster.ErrUnknownPeer, errPeerNotFound},
+		{cluster.ErrAmbiguousName, errAmbiguousName},
+		{cluster.ErrWouldLoseQuorum, errWouldLoseQuorum},
+		{cluster.ErrLastVoter, errLastVoter},
+		{cluster.ErrNotVoter, errNotVoter},
+		{cluster.ErrPeerDown, errPeerDown},
+		{cluster.ErrNoSuccessor, errNoSuccessor},
+		{cluster.ErrOldLeader, errOldLeader},
 		{cluster.ErrNotReady, errNotReady},
 		{cluster.ErrStopped, errStopping},
 		{cluster.ErrOverloaded, errOverloaded},
@@ -73,6 +91,38 @@ func answerTo(err error) (answer apiError, known bool) {
 		}
 	}
 	return errInternal, false
+}
+
+// hintTo says what to do about an answer under /v1/.
+func hintTo(e apiError) string {
+	for _, row := range []struct {
+		answer apiError
+		hint   string
+	}{
+		{errForbidden, "call from -admin-cidr (default: the peer's own host) by an address or the peer's own name, or send the token of -admin-token-file as Authorization: Bearer ..."},
+		{errCrossSite, "browsers may not send changes from other sites"},
+		{errInvalidBody, "send {\"create\":[{\"topic\":\"t\",\"channels\":[\"c\"]}],\"delete\":[]}; docs/http.md has the rules"},
+		{errLimit, "raise the limit (docs/operations.md, Limits), or import less"},
+		{errBodyTooBig, "send less at once"},
+		{errPeerNotFound, "GET /v1/status lists the peers"},
+		{errAmbiguousName, "give the id in place of the name; GET /v1/status lists both"},
+		{errWouldLoseQuorum, "start the peers that are down, or remove one of them first; ?force does it all the same, and the cluster then stands still until they are back"},
+		{errLastVoter, "add another voter first, or stop the peer and delete its data"},
+		{errNotVoter, "a joining peer becomes a voter by itself; one with -non-voter never does"},
+		{errPeerDown, "start it, or name another voter"},
+		{errNoSuccessor, "start another voter first"},
+		{errOldLeader, "upgrade the leader, or hand over to a newer peer by restarting it"},
+		{errNoQuorum, "GET /v1/status says which peers are missing; ask again when a majority of the voters is back"},
+		{errNotReady, "this peer is starting: ask another one, or again"},
+		{errOverloaded, "ask again"},
+		{errStopping, "ask another peer"},
+		{errDiskLow, "free disk space on this peer, or ask another one"},
+	} {
+		if e == row.answer {
+			return row.hint
+		}
+	}
+	return "ask another peer, or try again"
 }
 
 // fail answers with err.
@@ -142,6 +192,18 @@ func writeJSON(w http.ResponseWriter, status int, body any) {
 		panic(err)
 	}
 	writeBytes(w, status, b)
+}
+
+// writeDocument is writeJSON for a 200 under /v1/: people read these, so < and >
+// stay as they are.
+func writeDocument(w http.ResponseWriter, body any) {
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(body); err != nil { // as in writeJSON
+		panic(err)
+	}
+	writeBytes(w, http.StatusOK, b.Bytes())
 }
 
 func writeBytes(w http.ResponseWriter, status int, body []byte) {

@@ -56,6 +56,20 @@ type node interface {
 	Orphans(ctx context.Context) []cluster.OrphanGroup
 	// Feed tells what changed in this peer's state.
 	Feed() *fsm.Feed
+	operations
+}
+
+// operations change the cluster itself. They ask the leader, wherever it is, and
+// return when it is done, refused (one of cluster's sentinels), or ctx ends.
+type operations interface {
+	// RemovePeer takes a peer, given by name or id, out of the cluster for good.
+	RemovePeer(ctx context.Context, name string, how cluster.RemoveHow) (cluster.Removal, error)
+	// TransferLeadership makes a voter the leader, "" for any.
+	TransferLeadership(ctx context.Context, to string) (cluster.Transfer, error)
+	// AutopilotState is what the leader thinks of each peer's fitness to vote.
+	AutopilotState(ctx context.Context) (cluster.AutopilotState, error)
+	// Save begins a snapshot of what Read would show. The caller must Release it.
+	Save(ctx context.Context, c cluster.Consistency) (*fsm.Saved, cluster.ReadInfo, error)
 }
 
 // sessions is what this package asks of the connected producers.
@@ -102,6 +116,9 @@ type Config struct {
 	// AdminHosts are this peer's own names, which admin routes accept as Host
 	// besides localhost and any IP address.
 	AdminHosts []string
+	// AdminTokenFile holds the token that opens admin routes to callers from
+	// anywhere; "" means there is none. It is read again at each use.
+	AdminTokenFile string
 	// OnNoQuorumStale makes reads that did not ask for a consistency fall back
 	// to marked stale answers.
 	OnNoQuorumStale bool
@@ -167,6 +184,8 @@ type Server struct {
 	bad       throttle      // log lines on bad clients
 	reads     chan struct{} // holds one element per read that waits for the quorum
 	answers   answers
+	saves     chan struct{} // likewise for snapshots: each keeps old pages of the state
+	checks    checks
 	stopping  atomic.Bool
 
 	mu       sync.Mutex // guards what follows; held during Open and Close
@@ -190,6 +209,7 @@ func New(cfg Config) (*Server, error) {
 		bad:       throttle{perSecond: cfg.Limits.LogLines},
 		reads:     make(chan struct{}, cfg.Limits.LinearizableReads),
 		answers:   answers{room: cfg.Limits.KeptAnswerBytes},
+		saves:     make(chan struct{}, mostSaves),
 	}, nil
 }
 

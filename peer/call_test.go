@@ -43,6 +43,15 @@ func TestEveryCall(t *testing.T) {
 	if r, err := a.Confirm(ctx, b, &peerpb.ConfirmRequest{Term: 4}); err != nil || !r.GetOk() || r.GetTerm() != 4 {
 		t.Fatalf("confirm: %v, %v", r, err)
 	}
+	if r, err := a.Remove(ctx, b, &peerpb.RemoveRequest{NodeId: "x"}); err != nil || r.GetLeaderId() != "x" {
+		t.Fatalf("remove: %v, %v", r, err)
+	}
+	if r, err := a.Transfer(ctx, b, &peerpb.TransferRequest{To: "x"}); err != nil || r.GetLeaderId() != "x" {
+		t.Fatalf("transfer: %v, %v", r, err)
+	}
+	if r, err := a.Autopilot(ctx, b, &peerpb.AutopilotRequest{}); err != nil || r.GetLeaderId() != "a-00000001" {
+		t.Fatalf("autopilot: %v, %v", r, err)
+	}
 	for _, at := range []bool{false, true} {
 		status, join, agree := a.Status, a.Join, a.Agree
 		if at {

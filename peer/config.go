@@ -28,6 +28,9 @@ type Handler interface {
 	Status(context.Context, *peerpb.StatusRequest) *peerpb.StatusResponse
 	Join(context.Context, *peerpb.JoinRequest) *peerpb.JoinResponse
 	Agree(context.Context, *peerpb.AgreeRequest) *peerpb.AgreeResponse
+	Remove(context.Context, *peerpb.RemoveRequest) *peerpb.RemoveResponse
+	Transfer(context.Context, *peerpb.TransferRequest) *peerpb.TransferResponse
+	Autopilot(context.Context, *peerpb.AutopilotRequest) *peerpb.AutopilotResponse
 }
 
 // Config says who this peer is and whom it talks to. Node, ClusterID, Address,

@@ -57,6 +57,18 @@ func (*handler) Agree(_ context.Context, r *peerpb.AgreeRequest) *peerpb.AgreeRe
 	return &peerpb.AgreeResponse{Code: peerpb.Code_CODE_REFUSED, NodeIds: r.GetMembers(), Expect: r.GetExpect()}
 }
 
+func (*handler) Remove(_ context.Context, r *peerpb.RemoveRequest) *peerpb.RemoveResponse {
+	return &peerpb.RemoveResponse{Code: peerpb.Code_CODE_LEADS, LeaderId: r.GetNodeId()}
+}
+
+func (*handler) Transfer(_ context.Context, r *peerpb.TransferRequest) *peerpb.TransferResponse {
+	return &peerpb.TransferResponse{Code: peerpb.Code_CODE_NO_SUCCESSOR, LeaderId: r.GetTo()}
+}
+
+func (*handler) Autopilot(ctx context.Context, _ *peerpb.AutopilotRequest) *peerpb.AutopilotResponse {
+	return &peerpb.AutopilotResponse{Code: peerpb.Code_CODE_OK, LeaderId: string(peer.From(ctx))}
+}
+
 // addresses is what peers of a test know of each other's whereabouts.
 type addresses struct {
 	mu sync.Mutex

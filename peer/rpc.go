@@ -17,6 +17,9 @@ const (
 	methodStatus
 	methodJoin
 	methodAgree
+	methodRemove
+	methodTransfer
+	methodAutopilot
 )
 
 func (m method) String() string {
@@ -33,6 +36,12 @@ func (m method) String() string {
 		return "join"
 	case methodAgree:
 		return "agree"
+	case methodRemove:
+		return "remove"
+	case methodTransfer:
+		return "transfer"
+	case methodAutopilot:
+		return "autopilot"
 	}
 	return "unknown call"
 }
@@ -70,6 +79,21 @@ func (n *Network) Join(ctx context.Context, to registry.NodeID, req *peerpb.Join
 // Agree asks peer to, a fresh one, to agree on a bootstrap.
 func (n *Network) Agree(ctx context.Context, to registry.NodeID, req *peerpb.AgreeRequest) (*peerpb.AgreeResponse, error) {
 	return call(ctx, n, to, methodAgree, req, &peerpb.AgreeResponse{})
+}
+
+// Remove asks peer to, the leader, to take a peer out of the configuration.
+func (n *Network) Remove(ctx context.Context, to registry.NodeID, req *peerpb.RemoveRequest) (*peerpb.RemoveResponse, error) {
+	return call(ctx, n, to, methodRemove, req, &peerpb.RemoveResponse{})
+}
+
+// Transfer asks peer to, the leader, to hand over.
+func (n *Network) Transfer(ctx context.Context, to registry.NodeID, req *peerpb.TransferRequest) (*peerpb.TransferResponse, error) {
+	return call(ctx, n, to, methodTransfer, req, &peerpb.TransferResponse{})
+}
+
+// Autopilot asks peer to, the leader, for autopilot's view.
+func (n *Network) Autopilot(ctx context.Context, to registry.NodeID, req *peerpb.AutopilotRequest) (*peerpb.AutopilotResponse, error) {
+	return call(ctx, n, to, methodAutopilot, req, &peerpb.AutopilotResponse{})
 }
 
 // StatusAt is Status of a peer of which only an address is known. It and the

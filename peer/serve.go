@@ -77,6 +77,12 @@ func (s *service) dispatch(ctx context.Context, m method, body []byte) (proto.Me
 		return answer(ctx, body, h.Join)
 	case methodAgree:
 		return answer(ctx, body, h.Agree)
+	case methodRemove:
+		return answer(ctx, body, h.Remove)
+	case methodTransfer:
+		return answer(ctx, body, h.Transfer)
+	case methodAutopilot:
+		return answer(ctx, body, h.Autopilot)
 	}
 	return nil, fmt.Errorf("%w: %d", errUnknownMethod, m)
 }

@@ -1,17 +1,19 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"time"
 )
 
-// maxDocument bounds an answer: /lookup and /v1/status stay far below.
+// maxDocument bounds an answer: lists of 100,000 topics stay far below.
 const maxDocument = 64 << 20
 
 // answer is what a peer said.
@@ -26,13 +28,32 @@ type answer struct {
 // error of its own: what 200 and 404 say is final, a peer without a quorum may
 // have a neighbour with one.
 func (o *options) get(ctx context.Context, path string) (answer, error) {
+	return o.ask(ctx, http.MethodGet, path, nil, func(error) bool { return true })
+}
+
+// change is get for a request that changes something. The next address is tried
+// only when the last surely did nothing, or says that it is done once or not at
+// all.
+func (o *options) change(ctx context.Context, method, path string, body []byte) (answer, error) {
+	return o.ask(ctx, method, path, body, func(err error) bool {
+		var op *net.OpError
+		return errors.As(err, &op) && op.Op == "dial"
+	})
+}
+
+func (o *options) ask(ctx context.Context, method, path string, body []byte, goOn func(error) bool) (answer, error) {
 	deadline := time.Now().Add(o.timeout)
 	var last answer
 	var errs []error
 	for i, address := range o.addresses {
 		share := time.Until(deadline) / time.Duration(len(o.addresses)-i)
-		a, err := getFrom(ctx, address, path, share)
+		if method != http.MethodGet {
+			share = time.Until(deadline)
+		}
+		a, err := o.askOne(ctx, method, address, path, body, share)
 		switch {
+		case err != nil && !goOn(err):
+			return answer{}, fmt.Errorf("%w; it may have been done", err)
 		case err != nil:
 			errs = append(errs, err)
 		case a.status >= http.StatusInternalServerError:
@@ -47,34 +68,50 @@ func (o *options) get(ctx context.Context, path string) (answer, error) {
 	return answer{}, fmt.Errorf("no peer answers: %w; is lookupd running there? -a names other addresses", errors.Join(errs...))
 }
 
-func getFrom(ctx context.Context, address, path string, timeout time.Duration) (answer, error) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
+// open sends one request and returns its answer with the body still to be read.
+func (o *options) open(ctx context.Context, method, address, path string, body []byte) (*http.Response, error) {
 	if !strings.Contains(address, "://") {
 		address = "http://" + address
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(address, "/")+path, nil)
+	request, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(address, "/")+path, bytes.NewReader(body))
 	if err != nil {
-		return answer{}, usageError{err}
+		return nil, usageError{err}
 	}
-	response, err := http.DefaultClient.Do(request)
+	if o.token != "" {
+		request.Header.Set("Authorization", "Bearer "+o.token)
+	}
+	if len(body) > 0 {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	return http.DefaultClient.Do(request)
+}
+
+func (o *options) askOne(ctx context.Context, method, address, path string, body []byte, timeout time.Duration) (answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	response, err := o.open(ctx, method, address, path, body)
 	if err != nil {
 		return answer{}, err
 	}
 	defer response.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(response.Body, maxDocument))
+	text, err := io.ReadAll(io.LimitReader(response.Body, maxDocument))
 	if err != nil {
 		return answer{}, fmt.Errorf("%s: %w", address, err)
 	}
-	return answer{address: address, status: response.StatusCode, header: response.Header, body: body}, nil
+	return answer{address: address, status: response.StatusCode, header: response.Header, body: text}, nil
 }
 
 // failure turns an answer that is not 200 into an error with the exit code that
-// it deserves.
+// it deserves. The legacy routes tell a word in message, those under /v1/ in
+// code.
 func (a answer) failure() error {
-	var document struct{ Message string }
+	var document struct{ Code, Message, Hint string }
 	_ = json.Unmarshal(a.body, &document) // an answer without a message is shown by its status
-	switch document.Message {
+	word, text := document.Code, document.Message
+	if word == "" {
+		word, text = document.Message, ""
+	}
+	switch word {
 	case "NO_QUORUM":
 		return exitError{exitNoQuorum, a.address + " has no quorum, so it cannot vouch for an answer; --stale shows what it has"}
 	case "NOT_READY":
@@ -82,5 +119,37 @@ func (a answer) failure() error {
 	case "":
 		return fmt.Errorf("%s answered %d", a.address, a.status)
 	}
-	return fmt.Errorf("%s answered %d %s", a.address, a.status, document.Message)
+	if text == "" {
+		return fmt.Errorf("%s answered %d %s", a.address, a.status, word)
+	}
+	return fmt.Errorf("%s: %s\n%s", word, text, document.Hint)
 }
+
+// document gets a path and decodes the answer; of says what it should be.
+func (o *options) document(ctx context.Context, path, of string, into any) (answer, error) {
+	a, err := o.get(ctx, path)
+	if err != nil {
+		return a, err
+	}
+	if a.status != http.StatusOK {
+		return a, a.failure()
+	}
+	return a, a.decode(of, into)
+}
+
+func (a answer) decode(of string, into any) error {
+	if err := json.Unmarshal(a.body, into); err != nil {
+		return fmt.Errorf("%s: not %s: %w", a.address, of, err)
+	}
+	return nil
+}
+
+// printAge tells how old a stale answer may be.
+func (o *options) printAge(a answer) {
+	if age := a.header.Get("X-Lookupd-Stale-Ms"); age != "" {
+		fmt.Fprintf(o.err, "Stale: at most %s ms old.\n", age)
+	}
+}
+
+// printJSON prints a document as it came.
+func (o *options) printJSON(a answer) { fmt.Fprintf(o.out, "%s\n", bytes.TrimSpace(a.body)) }

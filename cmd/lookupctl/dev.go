@@ -50,7 +50,7 @@ func (d *devOptions) control(verb, short string) *cobra.Command {
 	return &cobra.Command{
 		Use:   verb + " NAME",
 		Short: short,
-		Args:  exactlyOne("NAME"),
+		Args:  exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			message, err := callDev(cmd.Context(), d.socket(), verb, args[0])
 			if err != nil {

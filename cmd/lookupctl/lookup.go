@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
@@ -11,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
 )
 
@@ -31,8 +29,8 @@ func newLookup(o *options) *cobra.Command {
 	return &cobra.Command{
 		Use:   "lookup TOPIC",
 		Short: "Shows a topic's producers and channels, as consumers get them",
-		Args:  exactlyOne("TOPIC"),
-		RunE:  func(cmd *cobra.Command, args []string) error { return o.lookup(cmd.Context(), args[0]) },
+		Args:  exactly("TOPIC"), ValidArgsFunction: o.completeTopics,
+		RunE: func(cmd *cobra.Command, args []string) error { return o.lookup(cmd.Context(), args[0]) },
 	}
 }
 
@@ -51,16 +49,14 @@ func (o *options) lookup(ctx context.Context, topic string) error {
 	if a.status != http.StatusOK {
 		return a.failure()
 	}
-	if age := a.header.Get("X-Lookupd-Stale-Ms"); age != "" {
-		fmt.Fprintf(o.err, "Stale: at most %s ms old.\n", age)
-	}
-	if o.output == "json" {
-		fmt.Fprintf(o.out, "%s\n", bytes.TrimSpace(a.body))
+	o.printAge(a)
+	if o.output == formatJSON {
+		o.printJSON(a)
 		return nil
 	}
 	var document lookupDocument
-	if err := json.Unmarshal(a.body, &document); err != nil {
-		return fmt.Errorf("%s: not a lookup: %w", a.address, err)
+	if err := a.decode("a lookup", &document); err != nil {
+		return err
 	}
 	o.printLookup(topic, document)
 	return nil
@@ -71,13 +67,10 @@ func (o *options) printLookup(topic string, d lookupDocument) {
 	if len(d.Channels) > 0 {
 		line += ": " + strings.Join(d.Channels, " ")
 	}
-	fmt.Fprintln(o.out, line)
-	if len(d.Producers) == 0 {
-		return
-	}
-	t := newTable("PRODUCER", "HTTP PORT", "HOST NAME", "VERSION")
+	o.sentence("%s", line)
+	l := listing{columns: columns("PRODUCER", "HTTP PORT", "HOST NAME", "VERSION")}
 	for _, p := range d.Producers {
-		t.AppendRow(table.Row{net.JoinHostPort(p.BroadcastAddress, strconv.Itoa(p.TCPPort)), p.HTTPPort, p.Hostname, p.Version})
+		l.add(net.JoinHostPort(p.BroadcastAddress, strconv.Itoa(p.TCPPort)), p.HTTPPort, p.Hostname, p.Version)
 	}
-	fmt.Fprintln(o.out, t.Render())
+	o.print(l)
 }

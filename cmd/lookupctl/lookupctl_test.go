@@ -22,8 +22,20 @@ import (
 // call runs a command line and returns its exit code and output.
 func call(t *testing.T, env map[string]string, args ...string) (code int, out, talk string) {
 	t.Helper()
+	return callWith(t, streams{}, env, args...)
+}
+
+// answering is call by somebody at a terminal who types text.
+func answering(t *testing.T, text string, args ...string) (code int, out, talk string) {
+	t.Helper()
+	return callWith(t, streams{in: strings.NewReader(text), interactive: true}, nil, args...)
+}
+
+func callWith(t *testing.T, s streams, env map[string]string, args ...string) (code int, out, talk string) {
+	t.Helper()
 	var stdout, stderr bytes.Buffer
-	code = run(context.Background(), args, streams{&stdout, &stderr}, func(key string) string { return env[key] })
+	s.out, s.err = &stdout, &stderr
+	code = run(context.Background(), args, s, func(key string) string { return env[key] })
 	return code, stdout.String(), stderr.String()
 }
 
@@ -80,7 +92,7 @@ func TestStatusTable(t *testing.T) {
 	want := []string{
 		"Degraded. 2 of 3 peers up; cannot lose another.   leader c (term 3)   index 57   1 producer, 214 topics",
 		"NAME ROLE HEALTH LAG LAST CONTACT VERSION SESSIONS",
-		"a voter down - 12s ago 0.1.0 0 -> restart it",
+		"a voter down - 12s ago 0.1.0 0 -> restart it, or: lookupctl peer remove a",
 		"b voter ok 2 21ms 0.1.0 41",
 		"c leader ok 0 - 0.1.0 0",
 	}

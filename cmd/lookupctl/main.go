@@ -1,9 +1,11 @@
 // Command lookupctl is the operator's command line of lookupd: it shows a
-// cluster (status), asks it as consumers do (lookup) and runs one on this
+// cluster (status, check, peers), asks it as consumers do (lookup), changes it
+// (peer remove, leader transfer, topic and channel) and runs one on this
 // machine to play with (dev).
 //
 // It keeps no state and decides nothing about the health of a cluster: the
-// sentence and the state come from the peer that is asked.
+// sentence, the state and the findings come from the peer that is asked. Only
+// check adds what it alone can know: who answers from where it runs.
 package main
 
 import (
@@ -15,7 +17,14 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], streams{out: os.Stdout, err: os.Stderr}, os.Getenv)
+	code := run(ctx, os.Args[1:], streams{
+		out: os.Stdout, err: os.Stderr, in: os.Stdin, interactive: isTerminal(os.Stdin),
+	}, os.Getenv)
 	stop()
 	os.Exit(code)
+}
+
+func isTerminal(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }

@@ -2,13 +2,17 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/lookupd/lookupd/httpapi"
 )
 
 // Exit codes.
@@ -25,8 +29,13 @@ const (
 	defaultTimeout = 5 * time.Second
 )
 
-// streams takes what lookupctl writes: data to out, talk to err.
-type streams struct{ out, err io.Writer }
+// streams is what lookupctl writes, data to out and talk to err, and reads
+// answers from.
+type streams struct {
+	out, err    io.Writer
+	in          io.Reader
+	interactive bool // in is a terminal
+}
 
 // options are those that all commands share.
 type options struct {
@@ -35,6 +44,9 @@ type options struct {
 	output    string
 	timeout   time.Duration
 	stale     bool
+	yes       bool   // do not ask
+	tokenFile string // "" for none
+	token     string // what is in it
 }
 
 // exitError ends lookupctl with a code of its own. An empty message prints nothing.
@@ -86,7 +98,6 @@ func newRoot(s streams, getenv func(string) string) *cobra.Command {
 	}
 	root.SetOut(s.out)
 	root.SetErr(s.err)
-	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 
 	flags := root.PersistentFlags()
@@ -96,11 +107,19 @@ func newRoot(s streams, getenv func(string) string) *cobra.Command {
 		flags.StringSliceVar(&o.addresses, alias, nil, "same as --address")
 		_ = flags.MarkHidden(alias) // fails for unknown flags only
 	}
-	flags.StringVarP(&o.output, "output", "o", "table", "table, or json: the peer's document, unchanged")
+	flags.StringVarP(&o.output, "output", "o", formatTable, "table, wide, csv, name, or json: the peer's document, unchanged")
 	flags.DurationVar(&o.timeout, "timeout", defaultTimeout, "limit for all requests of a command")
 	flags.BoolVar(&o.stale, "stale", false, "take what a peer has, without asking the others")
+	flags.BoolVarP(&o.yes, "yes", "y", false, "do not ask before a change")
+	flags.StringVar(&o.tokenFile, "token-file", "", "file with the token of the peers' -admin-token-file (env LOOKUPD_TOKEN_FILE)")
+	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp)) // fails for unknown flags only
 
-	root.AddCommand(newStatus(o), newLookup(o), newDev(o), newSecrets(o))
+	root.AddCommand(
+		newStatus(o), newCheck(o), newPeers(o), newPeer(o), newLeader(o), newAutopilot(o),
+		newLookup(o), newTopics(o), newTopic(o), newChannels(o), newChannel(o), newProducers(o), newProducer(o),
+		newSnapshot(o), newRecover(o), newRaft(o), newDev(o), newSecrets(o),
+	)
+	addAliases(root, o)
 	return root
 }
 
@@ -112,8 +131,18 @@ func (o *options) complete(getenv func(string) string) error {
 	if len(o.addresses) == 0 {
 		o.addresses = []string{defaultAddress}
 	}
-	if o.output != "table" && o.output != "json" {
-		return usageError{fmt.Errorf("--output %q: want table or json", o.output)}
+	if !slices.Contains(formats, o.output) {
+		return usageError{fmt.Errorf("--output %q: want one of %s", o.output, strings.Join(formats, ", "))}
+	}
+	if o.tokenFile == "" {
+		o.tokenFile = getenv("LOOKUPD_TOKEN_FILE")
+	}
+	if o.tokenFile != "" {
+		token, err := httpapi.ReadToken(o.tokenFile)
+		if err != nil {
+			return usageError{fmt.Errorf("--token-file: %w", err)}
+		}
+		o.token = string(token)
 	}
 	if o.timeout <= 0 {
 		return usageError{fmt.Errorf("--timeout %v: must be above 0", o.timeout)}
@@ -139,11 +168,49 @@ func noArguments(cmd *cobra.Command, args []string) error {
 	return usageError{errors.New(message)}
 }
 
-func exactlyOne(what string) cobra.PositionalArgs {
+// exactly wants one argument for each of these words.
+func exactly(words ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
-		if len(args) != 1 {
-			return usageError{fmt.Errorf("%s wants one %s, got %d", cmd.CommandPath(), what, len(args))}
+		if len(args) != len(words) {
+			return usageError{fmt.Errorf("%s wants %s, got %s", cmd.CommandPath(), strings.Join(words, " and "), plural(len(args), "argument"))}
 		}
 		return nil
 	}
+}
+
+// atMost wants one argument or none.
+func atMost(word string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) > 1 {
+			return usageError{fmt.Errorf("%s wants one %s at most, got %d", cmd.CommandPath(), word, len(args))}
+		}
+		return nil
+	}
+}
+
+// atLeast wants one argument or more.
+func atLeast(word string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return usageError{fmt.Errorf("%s wants one %s or more", cmd.CommandPath(), word)}
+		}
+		return nil
+	}
+}
+
+func wordsAfterFirst(use string) []string { return strings.Fields(use)[1:] }
+
+// group is a command that only has sub-commands.
+func group(use, short string) *cobra.Command {
+	return &cobra.Command{
+		Use: use, Short: short, Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+}
+
+// printAsJSON prints a part of a peer's document.
+func (o *options) printAsJSON(v any) error {
+	encoder := json.NewEncoder(o.out)
+	encoder.SetEscapeHTML(false)
+	return encoder.Encode(v)
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -53,19 +52,12 @@ func (o *options) localStatus(ctx context.Context) error {
 }
 
 func (o *options) status(ctx context.Context) error {
-	a, err := o.get(ctx, "/v1/status")
+	a, s, err := o.statusDocument(ctx)
 	if err != nil {
 		return err
 	}
-	if a.status != http.StatusOK {
-		return a.failure()
-	}
-	var s cluster.Status
-	if err := json.Unmarshal(a.body, &s); err != nil {
-		return fmt.Errorf("%s: not a status: %w", a.address, err)
-	}
-	if o.output == "json" {
-		fmt.Fprintf(o.out, "%s\n", bytes.TrimSpace(a.body))
+	if o.output == formatJSON {
+		o.printJSON(a)
 	} else {
 		o.printStatus(s)
 	}
@@ -83,13 +75,12 @@ func (o *options) printStatus(s cluster.Status) {
 	if s.Leader != "" {
 		line += fmt.Sprintf("   leader %s (term %d)", s.Leader, s.Term)
 	}
-	fmt.Fprintf(o.out, "%s   index %d   %s, %s\n", line, s.Index,
-		plural(s.Counts.Producers, "producer"), plural(s.Counts.Topics, "topic"))
-	t := newTable("NAME", "ROLE", "HEALTH", "LAG", "LAST CONTACT", "VERSION", "SESSIONS", "")
+	o.sentence("%s   index %d   %s, %s", line, s.Index, plural(s.Counts.Producers, "producer"), plural(s.Counts.Topics, "topic"))
+	l := listing{columns: columns("NAME", "ROLE", "HEALTH", "LAG", "LAST CONTACT", "VERSION", "SESSIONS", "", "+HTTP", "+PEER", "+ID")}
 	for _, p := range s.Peers {
-		t.AppendRow(table.Row{peerName(p, s.Peers), p.Role, p.Health, lag(p), lastContact(p, s), p.Version, sessions(p), nextStep(p)})
+		l.add(peerName(p, s.Peers), p.Role, p.Health, lag(p), lastContact(p, s), p.Version, sessions(p), nextStep(p, s), p.HTTPAddress, p.Address, p.ID)
 	}
-	fmt.Fprintln(o.out, t.Render())
+	o.print(l)
 }
 
 // peerName is the name, or the full id where two peers have one name.
@@ -134,14 +125,19 @@ func sessions(p cluster.PeerStatus) string {
 	return text
 }
 
-func nextStep(p cluster.PeerStatus) string {
+// nextStep is what to do about a peer that is down.
+func nextStep(p cluster.PeerStatus, s cluster.Status) string {
 	if p.Health == cluster.HealthOK {
 		return ""
 	}
-	if p.Error == "" {
-		return "-> restart it"
+	step := "-> restart it"
+	if p.Role != cluster.RoleJoining && s.State != cluster.StateNoQuorum {
+		step += ", or: lookupctl peer remove " + peerName(p, s.Peers)
 	}
-	return fmt.Sprintf("-> restart it (%s)", p.Error)
+	if p.Error != "" {
+		step += fmt.Sprintf(" (%s)", p.Error)
+	}
+	return step
 }
 
 // newTable returns a table without lines, as a terminal and awk like it.

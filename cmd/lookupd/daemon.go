@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"os"
 	"runtime"
 	"strconv"
 	"sync/atomic"
@@ -28,12 +29,13 @@ type daemon struct {
 	log     *slog.Logger
 	onFatal func(error)
 
-	pressure *pressure
-	dir      *store.Dir
-	node     *cluster.Node
-	sessions atomic.Pointer[session.Manager] // the node asks for their number from the start
-	http     *httpapi.Server
-	tcp      *tcpproto.Server
+	pressure   *pressure
+	dir        *store.Dir
+	node       *cluster.Node
+	sessions   atomic.Pointer[session.Manager] // the node asks for their number from the start
+	advertised atomic.Pointer[string]          // told to ask here; nil until HTTP listens
+	http       *httpapi.Server
+	tcp        *tcpproto.Server
 }
 
 func newDaemon(o *options, log *slog.Logger, onFatal func(error)) *daemon {
@@ -72,9 +74,9 @@ func (d *daemon) start() (err error) {
 		PeerAddress: d.o.peerAddress, PeerAdvertise: d.o.peerAdvertiseAddress,
 		GossipAddress: d.o.gossipAddress, GossipAdvertise: d.o.gossipAdvertiseAddress,
 		Certificates: d.o.certificates, GossipKeyFile: d.o.gossipKeyFile,
-		Join: d.o.join, BootstrapExpect: d.o.bootstrapExpect, NonVoter: d.o.nonVoter,
+		Join: d.o.join, BootstrapExpect: d.o.bootstrapExpect, NonVoter: d.o.nonVoter, CleanupDeadPeers: d.o.cleanupDeadPeers,
 		TombstoneLifetime: d.o.tombstoneLifetime, InactiveTimeout: d.o.inactiveProducerTimeout, Version: version, Logger: d.log,
-		Sessions: d.countSessions, OnFatal: d.onFatal, Metrics: cluster.NewMetrics(reg),
+		Sessions: d.countSessions, HTTPAddress: d.httpAddress, Security: d.security, FreeDisk: d.pressure.disk.Load, OnFatal: d.onFatal, Metrics: cluster.NewMetrics(reg),
 		DiskLow: d.pressure.DiskLow, Limits: d.o.limits.cluster,
 		Snapshots: snapshotsForProof(),
 	})
@@ -110,12 +112,36 @@ func (d *daemon) openHTTP(reg *prometheus.Registry, sessions *session.Manager) (
 	cfg.Metrics = promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
 	cfg.Counters = httpapi.NewMetrics(reg)
 	cfg.AdminCIDR, cfg.AdminHosts = d.o.adminCIDR, []string{d.o.broadcastAddress, d.o.hostName}
+	cfg.AdminTokenFile = d.o.adminTokenFile
 	cfg.Limits, cfg.Overloaded = d.o.limits.http, d.pressure.MemoryHigh
 	cfg.OnNoQuorumStale = d.o.onNoQuorum == "stale"
 	if d.http, err = httpapi.New(cfg); err != nil {
 		return err
 	}
-	return d.http.Open()
+	if err = d.http.Open(); err != nil {
+		return err
+	}
+	told := net.JoinHostPort(d.o.broadcastAddress, strconv.Itoa(d.httpPort()))
+	d.advertised.Store(&told)
+	return nil
+}
+
+// httpAddress is where nsqds are told to ask this peer, "" before it listens.
+func (d *daemon) httpAddress() string {
+	if told := d.advertised.Load(); told != nil {
+		return *told
+	}
+	return ""
+}
+
+// security is what the other peers are told of how the ports between them are
+// protected here.
+func (d *daemon) security() cluster.Security {
+	exposed := func(address string) bool {
+		host, _, err := splitAddress(address)
+		return err != nil || !isLoopback(host)
+	}
+	return cluster.Security{Exposed: exposed(d.o.peerAddress) || exposed(d.o.gossipAddress)}
 }
 
 func (d *daemon) openTCP(sessions *session.Manager) error {
@@ -140,13 +166,16 @@ func (d *daemon) countSessions() int {
 func (d *daemon) announce() {
 	d.log.Info("lookupd "+version, "go", runtime.Version(), "node", d.node.ID(), "data", d.o.dataPath, "epoch", d.node.Epoch())
 	d.log.Info("TCP: listening", "address", d.tcp.Addr())
-	d.log.Info("HTTP: listening", "address", d.http.Addr(), "nsqds are told", net.JoinHostPort(d.o.broadcastAddress, strconv.Itoa(d.httpPort())))
+	d.log.Info("HTTP: listening", "address", d.http.Addr(), "nsqds are told", d.httpAddress())
 	d.log.Info("peers: listening", "peer-address", d.o.peerAddress, "advertised", d.node.PeerAddr(), "gossip-address", d.o.gossipAddress, "gossip advertised", d.node.GossipAddr())
 	if host, _, err := splitAddress(d.tcp.Addr().String()); err == nil && !isLoopback(host) && isLoopback(d.o.broadcastAddress) {
 		d.log.Warn("nsqds elsewhere cannot ask this peer for channels: give -broadcast-address", "broadcast-address", d.o.broadcastAddress)
 	}
 	if missing := d.o.unprotected(); missing != "" {
 		d.log.Warn("-insecure: whoever reaches the peer and gossip ports can read and change what peers say; keep them in a trusted network", "without", missing)
+	}
+	if info, err := os.Stat(d.o.adminTokenFile); err == nil && info.Mode().Perm()&0o007 != 0 {
+		d.log.Warn("every user of this host can read the admin token: chmod 0600 the file", "admin-token-file", d.o.adminTokenFile)
 	}
 	if n := d.o.bootstrapExpect; n == 2 || n == 4 {
 		d.log.Warn("an even number of voters survives no more failures than one voter less", "bootstrap-expect", n)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/BurntSushi/toml"
 
+	"github.com/lookupd/lookupd/httpapi"
 	"github.com/lookupd/lookupd/secrets"
 )
 
@@ -38,8 +39,10 @@ type options struct {
 	nonVoter, insecure      bool
 	certificates            secrets.Files
 	gossipKeyFile           string
+	cleanupDeadPeers        bool
 	onNoQuorum              string
 	adminCIDR               []netip.Prefix
+	adminTokenFile          string
 	printConfig             bool
 	limits                  limits
 	origins                 map[string]string // flag name -> where its value comes from
@@ -80,10 +83,12 @@ func newFlags(o *options) *flag.FlagSet {
 	fs.StringVar(&o.certificates.Key, "peer-tls-key", "", "`path` of its key, which nobody else may read")
 	fs.StringVar(&o.certificates.Authorities, "peer-tls-root-ca-file", "", "`path` of the certificates of those who sign for peers, and for nobody else's peers")
 	fs.StringVar(&o.gossipKeyFile, "gossip-key-file", "", "`path` of the keys for gossip, 32 bytes in base64 on each line; the first encrypts, all decrypt")
+	fs.BoolVar(&o.cleanupDeadPeers, "cleanup-dead-peers", false, "while this peer leads, remove peers that are dead for longer than -inactive-producer-timeout, as long as -bootstrap-expect voters stay")
 	fs.BoolVar(&o.insecure, "insecure", false, "let the peer and gossip ports listen off loopback without certificates and key")
 	fs.StringVar(&o.onNoQuorum, "on-no-quorum", "error", "what linearizable reads get without a quorum: `error` (503) or stale (a marked stale answer)")
 	o.adminCIDR = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
 	fs.Var((*prefixes)(&o.adminCIDR), "admin-cidr", "`networks` that may use admin routes and /debug/pprof, with commas")
+	fs.StringVar(&o.adminTokenFile, "admin-token-file", "", "`path` of a file with the token that opens admin routes to callers from elsewhere, as Authorization: Bearer ...; read again at each use")
 	fs.BoolVar(&o.printConfig, "print-config", false, "print every value with its origin and exit")
 	limitFlags(&o.limits).VisitAll(func(f *flag.Flag) { fs.Var(f.Value, f.Name, f.Usage) })
 	return fs
@@ -268,11 +273,19 @@ func (o *options) validate() error {
 	if o.nonVoter && (o.bootstrapExpect > 0 || len(o.join) == 0) {
 		fault("non-voter", "a peer that never votes cannot found a cluster: give -join, and no -bootstrap-expect")
 	}
+	if o.cleanupDeadPeers && o.bootstrapExpect == 0 {
+		fault("cleanup-dead-peers", "nothing says how many voters must stay: give -bootstrap-expect, which has no other effect once there is state")
+	}
 	if o.broadcastAddress == "" {
 		fault("broadcast-address", "the host has no name: give one")
 	}
 	if o.dataPath == "" {
 		fault("data-path", "is empty")
+	}
+	if o.adminTokenFile != "" {
+		if _, err := httpapi.ReadToken(o.adminTokenFile); err != nil {
+			fault("admin-token-file", "%w", err)
+		}
 	}
 	o.limits.complete()
 	o.fillAddresses()

@@ -193,3 +193,24 @@ func TestHelpNamesEveryFlag(t *testing.T) {
 		}
 	}
 }
+
+func TestAdminTokenFileIsReadAtStart(t *testing.T) {
+	good := writeFile(t, "0123456789abcdef\n")
+	if o, _, err := parse([]string{"-admin-token-file", good}, nil); err != nil || o.adminTokenFile != good {
+		t.Errorf("%v", err)
+	}
+	for _, bad := range []string{writeFile(t, "short"), good + ".nothing"} {
+		if _, _, err := parse([]string{"-admin-token-file", bad}, nil); err == nil || !strings.Contains(err.Error(), "-admin-token-file (flag): ") {
+			t.Errorf("%s: %v", bad, err)
+		}
+	}
+}
+
+func TestCleanupNeedsASize(t *testing.T) {
+	if _, _, err := parse([]string{"-cleanup-dead-peers", "-join=127.0.0.1"}, nil); err == nil || !strings.Contains(err.Error(), "-bootstrap-expect") {
+		t.Errorf("%v", err)
+	}
+	if _, _, err := parse([]string{"-cleanup-dead-peers", "-bootstrap-expect=3", "-join=127.0.0.1", "-insecure"}, nil); err != nil {
+		t.Error(err)
+	}
+}

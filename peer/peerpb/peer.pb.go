@@ -42,27 +42,51 @@ const (
 	Code_CODE_REFUSED Code = 5
 	// INTERNAL: a fault of the peer that answers; its log says which.
 	Code_CODE_INTERNAL Code = 6
+	// UNKNOWN_PEER: nobody of that id is in the configuration.
+	Code_CODE_UNKNOWN_PEER Code = 7
+	// WOULD_LOSE_QUORUM: those that stay could commit nothing.
+	Code_CODE_WOULD_LOSE_QUORUM Code = 8
+	// LEADS: it leads, and hands over first.
+	Code_CODE_LEADS Code = 9
+	// NOT_VOTER: only a voter can lead.
+	Code_CODE_NOT_VOTER Code = 10
+	// PEER_DOWN: the peer does not answer the leader.
+	Code_CODE_PEER_DOWN Code = 11
+	// NO_SUCCESSOR: no other voter could take over.
+	Code_CODE_NO_SUCCESSOR Code = 12
 )
 
 // Enum value maps for Code.
 var (
 	Code_name = map[int32]string{
-		0: "CODE_UNSPECIFIED",
-		1: "CODE_OK",
-		2: "CODE_NOT_LEADER",
-		3: "CODE_NOT_READY",
-		4: "CODE_UNAVAILABLE",
-		5: "CODE_REFUSED",
-		6: "CODE_INTERNAL",
+		0:  "CODE_UNSPECIFIED",
+		1:  "CODE_OK",
+		2:  "CODE_NOT_LEADER",
+		3:  "CODE_NOT_READY",
+		4:  "CODE_UNAVAILABLE",
+		5:  "CODE_REFUSED",
+		6:  "CODE_INTERNAL",
+		7:  "CODE_UNKNOWN_PEER",
+		8:  "CODE_WOULD_LOSE_QUORUM",
+		9:  "CODE_LEADS",
+		10: "CODE_NOT_VOTER",
+		11: "CODE_PEER_DOWN",
+		12: "CODE_NO_SUCCESSOR",
 	}
 	Code_value = map[string]int32{
-		"CODE_UNSPECIFIED": 0,
-		"CODE_OK":          1,
-		"CODE_NOT_LEADER":  2,
-		"CODE_NOT_READY":   3,
-		"CODE_UNAVAILABLE": 4,
-		"CODE_REFUSED":     5,
-		"CODE_INTERNAL":    6,
+		"CODE_UNSPECIFIED":       0,
+		"CODE_OK":                1,
+		"CODE_NOT_LEADER":        2,
+		"CODE_NOT_READY":         3,
+		"CODE_UNAVAILABLE":       4,
+		"CODE_REFUSED":           5,
+		"CODE_INTERNAL":          6,
+		"CODE_UNKNOWN_PEER":      7,
+		"CODE_WOULD_LOSE_QUORUM": 8,
+		"CODE_LEADS":             9,
+		"CODE_NOT_VOTER":         10,
+		"CODE_PEER_DOWN":         11,
+		"CODE_NO_SUCCESSOR":      12,
 	}
 )
 
@@ -623,8 +647,15 @@ type StatusResponse struct {
 	UptimeMs        uint64                 `protobuf:"varint,18,opt,name=uptime_ms,json=uptimeMs,proto3" json:"uptime_ms,omitempty"`
 	LastContactMs   int64                  `protobuf:"zigzag64,19,opt,name=last_contact_ms,json=lastContactMs,proto3" json:"last_contact_ms,omitempty"` // since the leader was last heard, -1 if never
 	Orphans         []*OrphanGroup         `protobuf:"bytes,20,rep,name=orphans,proto3" json:"orphans,omitempty"`                                       // on the leader
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// removed: the asking peer is in no configuration that this one knows, and
+	// this one follows a leader.
+	Removed       bool      `protobuf:"varint,21,opt,name=removed,proto3" json:"removed,omitempty"`
+	HttpAddress   string    `protobuf:"bytes,22,opt,name=http_address,json=httpAddress,proto3" json:"http_address,omitempty"` // host:port that nsqds are told
+	NonVoter      bool      `protobuf:"varint,23,opt,name=non_voter,json=nonVoter,proto3" json:"non_voter,omitempty"`         // started as one that never votes
+	Security      *Security `protobuf:"bytes,24,opt,name=security,proto3" json:"security,omitempty"`                          // absent: an older version
+	FreeDisk      uint64    `protobuf:"varint,25,opt,name=free_disk,json=freeDisk,proto3" json:"free_disk,omitempty"`         // bytes, 0 if not known
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StatusResponse) Reset() {
@@ -797,6 +828,110 @@ func (x *StatusResponse) GetOrphans() []*OrphanGroup {
 	return nil
 }
 
+func (x *StatusResponse) GetRemoved() bool {
+	if x != nil {
+		return x.Removed
+	}
+	return false
+}
+
+func (x *StatusResponse) GetHttpAddress() string {
+	if x != nil {
+		return x.HttpAddress
+	}
+	return ""
+}
+
+func (x *StatusResponse) GetNonVoter() bool {
+	if x != nil {
+		return x.NonVoter
+	}
+	return false
+}
+
+func (x *StatusResponse) GetSecurity() *Security {
+	if x != nil {
+		return x.Security
+	}
+	return nil
+}
+
+func (x *StatusResponse) GetFreeDisk() uint64 {
+	if x != nil {
+		return x.FreeDisk
+	}
+	return 0
+}
+
+// Security is how a peer's ports between peers are protected.
+type Security struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Exposed         bool                   `protobuf:"varint,1,opt,name=exposed,proto3" json:"exposed,omitempty"` // they listen off loopback
+	PeerTls         bool                   `protobuf:"varint,2,opt,name=peer_tls,json=peerTls,proto3" json:"peer_tls,omitempty"`
+	GossipKey       bool                   `protobuf:"varint,3,opt,name=gossip_key,json=gossipKey,proto3" json:"gossip_key,omitempty"`
+	CertificateEnds int64                  `protobuf:"varint,4,opt,name=certificate_ends,json=certificateEnds,proto3" json:"certificate_ends,omitempty"` // Unix seconds, 0 without a certificate
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *Security) Reset() {
+	*x = Security{}
+	mi := &file_peer_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Security) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Security) ProtoMessage() {}
+
+func (x *Security) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Security.ProtoReflect.Descriptor instead.
+func (*Security) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Security) GetExposed() bool {
+	if x != nil {
+		return x.Exposed
+	}
+	return false
+}
+
+func (x *Security) GetPeerTls() bool {
+	if x != nil {
+		return x.PeerTls
+	}
+	return false
+}
+
+func (x *Security) GetGossipKey() bool {
+	if x != nil {
+		return x.GossipKey
+	}
+	return false
+}
+
+func (x *Security) GetCertificateEnds() int64 {
+	if x != nil {
+		return x.CertificateEnds
+	}
+	return 0
+}
+
 // OrphanGroup is the sessions of a peer from before epoch, or all if that is 0,
 // that the leader will end.
 type OrphanGroup struct {
@@ -810,7 +945,7 @@ type OrphanGroup struct {
 
 func (x *OrphanGroup) Reset() {
 	*x = OrphanGroup{}
-	mi := &file_peer_proto_msgTypes[8]
+	mi := &file_peer_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -822,7 +957,7 @@ func (x *OrphanGroup) String() string {
 func (*OrphanGroup) ProtoMessage() {}
 
 func (x *OrphanGroup) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[8]
+	mi := &file_peer_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -835,7 +970,7 @@ func (x *OrphanGroup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrphanGroup.ProtoReflect.Descriptor instead.
 func (*OrphanGroup) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{8}
+	return file_peer_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *OrphanGroup) GetNodeId() string {
@@ -870,7 +1005,7 @@ type HashMark struct {
 
 func (x *HashMark) Reset() {
 	*x = HashMark{}
-	mi := &file_peer_proto_msgTypes[9]
+	mi := &file_peer_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -882,7 +1017,7 @@ func (x *HashMark) String() string {
 func (*HashMark) ProtoMessage() {}
 
 func (x *HashMark) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[9]
+	mi := &file_peer_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -895,7 +1030,7 @@ func (x *HashMark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HashMark.ProtoReflect.Descriptor instead.
 func (*HashMark) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{9}
+	return file_peer_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *HashMark) GetIndex() uint64 {
@@ -924,7 +1059,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_peer_proto_msgTypes[10]
+	mi := &file_peer_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -936,7 +1071,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[10]
+	mi := &file_peer_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -949,7 +1084,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{10}
+	return file_peer_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *JoinRequest) GetNodeId() string {
@@ -985,7 +1120,7 @@ type JoinResponse struct {
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_peer_proto_msgTypes[11]
+	mi := &file_peer_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -997,7 +1132,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[11]
+	mi := &file_peer_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1010,7 +1145,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{11}
+	return file_peer_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *JoinResponse) GetCode() Code {
@@ -1054,7 +1189,7 @@ type AgreeRequest struct {
 
 func (x *AgreeRequest) Reset() {
 	*x = AgreeRequest{}
-	mi := &file_peer_proto_msgTypes[12]
+	mi := &file_peer_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1066,7 +1201,7 @@ func (x *AgreeRequest) String() string {
 func (*AgreeRequest) ProtoMessage() {}
 
 func (x *AgreeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[12]
+	mi := &file_peer_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1079,7 +1214,7 @@ func (x *AgreeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgreeRequest.ProtoReflect.Descriptor instead.
 func (*AgreeRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{12}
+	return file_peer_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *AgreeRequest) GetClusterId() string {
@@ -1116,7 +1251,7 @@ type AgreeResponse struct {
 
 func (x *AgreeResponse) Reset() {
 	*x = AgreeResponse{}
-	mi := &file_peer_proto_msgTypes[13]
+	mi := &file_peer_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1128,7 +1263,7 @@ func (x *AgreeResponse) String() string {
 func (*AgreeResponse) ProtoMessage() {}
 
 func (x *AgreeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[13]
+	mi := &file_peer_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1141,7 +1276,7 @@ func (x *AgreeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgreeResponse.ProtoReflect.Descriptor instead.
 func (*AgreeResponse) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{13}
+	return file_peer_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *AgreeResponse) GetCode() Code {
@@ -1179,6 +1314,530 @@ func (x *AgreeResponse) GetNodeId() string {
 	return ""
 }
 
+// RemoveRequest asks the leader to take a peer out of the configuration.
+type RemoveRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	NodeId        string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	Force         bool                   `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"`                 // although the rest would have no quorum
+	DryRun        bool                   `protobuf:"varint,3,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"` // only say what would be
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveRequest) Reset() {
+	*x = RemoveRequest{}
+	mi := &file_peer_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveRequest) ProtoMessage() {}
+
+func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveRequest.ProtoReflect.Descriptor instead.
+func (*RemoveRequest) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *RemoveRequest) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *RemoveRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+func (x *RemoveRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+type RemoveResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Code          Code                   `protobuf:"varint,1,opt,name=code,proto3,enum=lookupd.peer.v1.Code" json:"code,omitempty"`
+	LeaderId      string                 `protobuf:"bytes,2,opt,name=leader_id,json=leaderId,proto3" json:"leader_id,omitempty"`
+	Before        *Voters                `protobuf:"bytes,3,opt,name=before,proto3" json:"before,omitempty"`
+	After         *Voters                `protobuf:"bytes,4,opt,name=after,proto3" json:"after,omitempty"`
+	Index         uint64                 `protobuf:"varint,5,opt,name=index,proto3" json:"index,omitempty"` // of the new configuration
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveResponse) Reset() {
+	*x = RemoveResponse{}
+	mi := &file_peer_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveResponse) ProtoMessage() {}
+
+func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveResponse.ProtoReflect.Descriptor instead.
+func (*RemoveResponse) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *RemoveResponse) GetCode() Code {
+	if x != nil {
+		return x.Code
+	}
+	return Code_CODE_UNSPECIFIED
+}
+
+func (x *RemoveResponse) GetLeaderId() string {
+	if x != nil {
+		return x.LeaderId
+	}
+	return ""
+}
+
+func (x *RemoveResponse) GetBefore() *Voters {
+	if x != nil {
+		return x.Before
+	}
+	return nil
+}
+
+func (x *RemoveResponse) GetAfter() *Voters {
+	if x != nil {
+		return x.After
+	}
+	return nil
+}
+
+func (x *RemoveResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+// Voters counts those of a configuration.
+type Voters struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	All           uint32                 `protobuf:"varint,1,opt,name=all,proto3" json:"all,omitempty"`
+	Up            uint32                 `protobuf:"varint,2,opt,name=up,proto3" json:"up,omitempty"` // answer the leader
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Voters) Reset() {
+	*x = Voters{}
+	mi := &file_peer_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Voters) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Voters) ProtoMessage() {}
+
+func (x *Voters) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Voters.ProtoReflect.Descriptor instead.
+func (*Voters) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Voters) GetAll() uint32 {
+	if x != nil {
+		return x.All
+	}
+	return 0
+}
+
+func (x *Voters) GetUp() uint32 {
+	if x != nil {
+		return x.Up
+	}
+	return 0
+}
+
+// TransferRequest asks the leader to make another voter the leader.
+type TransferRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	To            string                 `protobuf:"bytes,1,opt,name=to,proto3" json:"to,omitempty"` // node id, "" for whoever is fit
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TransferRequest) Reset() {
+	*x = TransferRequest{}
+	mi := &file_peer_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TransferRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TransferRequest) ProtoMessage() {}
+
+func (x *TransferRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TransferRequest.ProtoReflect.Descriptor instead.
+func (*TransferRequest) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *TransferRequest) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+type TransferResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Code          Code                   `protobuf:"varint,1,opt,name=code,proto3,enum=lookupd.peer.v1.Code" json:"code,omitempty"`
+	LeaderId      string                 `protobuf:"bytes,2,opt,name=leader_id,json=leaderId,proto3" json:"leader_id,omitempty"` // who was asked to take over
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TransferResponse) Reset() {
+	*x = TransferResponse{}
+	mi := &file_peer_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TransferResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TransferResponse) ProtoMessage() {}
+
+func (x *TransferResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TransferResponse.ProtoReflect.Descriptor instead.
+func (*TransferResponse) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *TransferResponse) GetCode() Code {
+	if x != nil {
+		return x.Code
+	}
+	return Code_CODE_UNSPECIFIED
+}
+
+func (x *TransferResponse) GetLeaderId() string {
+	if x != nil {
+		return x.LeaderId
+	}
+	return ""
+}
+
+// AutopilotRequest asks the leader what autopilot thinks.
+type AutopilotRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AutopilotRequest) Reset() {
+	*x = AutopilotRequest{}
+	mi := &file_peer_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AutopilotRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AutopilotRequest) ProtoMessage() {}
+
+func (x *AutopilotRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AutopilotRequest.ProtoReflect.Descriptor instead.
+func (*AutopilotRequest) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{20}
+}
+
+type AutopilotResponse struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Code             Code                   `protobuf:"varint,1,opt,name=code,proto3,enum=lookupd.peer.v1.Code" json:"code,omitempty"`
+	LeaderId         string                 `protobuf:"bytes,2,opt,name=leader_id,json=leaderId,proto3" json:"leader_id,omitempty"`
+	Healthy          bool                   `protobuf:"varint,3,opt,name=healthy,proto3" json:"healthy,omitempty"`
+	FailureTolerance uint32                 `protobuf:"varint,4,opt,name=failure_tolerance,json=failureTolerance,proto3" json:"failure_tolerance,omitempty"`
+	Servers          []*AutopilotServer     `protobuf:"bytes,5,rep,name=servers,proto3" json:"servers,omitempty"`                             // by node id
+	MinQuorum        uint32                 `protobuf:"varint,6,opt,name=min_quorum,json=minQuorum,proto3" json:"min_quorum,omitempty"`       // -bootstrap-expect of the leader
+	CleanupDead      bool                   `protobuf:"varint,7,opt,name=cleanup_dead,json=cleanupDead,proto3" json:"cleanup_dead,omitempty"` // -cleanup-dead-peers of the leader
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *AutopilotResponse) Reset() {
+	*x = AutopilotResponse{}
+	mi := &file_peer_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AutopilotResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AutopilotResponse) ProtoMessage() {}
+
+func (x *AutopilotResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AutopilotResponse.ProtoReflect.Descriptor instead.
+func (*AutopilotResponse) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *AutopilotResponse) GetCode() Code {
+	if x != nil {
+		return x.Code
+	}
+	return Code_CODE_UNSPECIFIED
+}
+
+func (x *AutopilotResponse) GetLeaderId() string {
+	if x != nil {
+		return x.LeaderId
+	}
+	return ""
+}
+
+func (x *AutopilotResponse) GetHealthy() bool {
+	if x != nil {
+		return x.Healthy
+	}
+	return false
+}
+
+func (x *AutopilotResponse) GetFailureTolerance() uint32 {
+	if x != nil {
+		return x.FailureTolerance
+	}
+	return 0
+}
+
+func (x *AutopilotResponse) GetServers() []*AutopilotServer {
+	if x != nil {
+		return x.Servers
+	}
+	return nil
+}
+
+func (x *AutopilotResponse) GetMinQuorum() uint32 {
+	if x != nil {
+		return x.MinQuorum
+	}
+	return 0
+}
+
+func (x *AutopilotResponse) GetCleanupDead() bool {
+	if x != nil {
+		return x.CleanupDead
+	}
+	return false
+}
+
+type AutopilotServer struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	NodeId        string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	Alive         bool                   `protobuf:"varint,2,opt,name=alive,proto3" json:"alive,omitempty"` // gossip sees it
+	Voter         bool                   `protobuf:"varint,3,opt,name=voter,proto3" json:"voter,omitempty"`
+	NonVoter      bool                   `protobuf:"varint,4,opt,name=non_voter,json=nonVoter,proto3" json:"non_voter,omitempty"` // never to be promoted
+	Healthy       bool                   `protobuf:"varint,5,opt,name=healthy,proto3" json:"healthy,omitempty"`
+	StableMs      uint64                 `protobuf:"varint,6,opt,name=stable_ms,json=stableMs,proto3" json:"stable_ms,omitempty"`                    // since healthy has been what it is
+	LastContactMs int64                  `protobuf:"zigzag64,7,opt,name=last_contact_ms,json=lastContactMs,proto3" json:"last_contact_ms,omitempty"` // with the leader, -1 if never
+	LastLogTerm   uint64                 `protobuf:"varint,8,opt,name=last_log_term,json=lastLogTerm,proto3" json:"last_log_term,omitempty"`
+	LastLogIndex  uint64                 `protobuf:"varint,9,opt,name=last_log_index,json=lastLogIndex,proto3" json:"last_log_index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AutopilotServer) Reset() {
+	*x = AutopilotServer{}
+	mi := &file_peer_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AutopilotServer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AutopilotServer) ProtoMessage() {}
+
+func (x *AutopilotServer) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AutopilotServer.ProtoReflect.Descriptor instead.
+func (*AutopilotServer) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *AutopilotServer) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *AutopilotServer) GetAlive() bool {
+	if x != nil {
+		return x.Alive
+	}
+	return false
+}
+
+func (x *AutopilotServer) GetVoter() bool {
+	if x != nil {
+		return x.Voter
+	}
+	return false
+}
+
+func (x *AutopilotServer) GetNonVoter() bool {
+	if x != nil {
+		return x.NonVoter
+	}
+	return false
+}
+
+func (x *AutopilotServer) GetHealthy() bool {
+	if x != nil {
+		return x.Healthy
+	}
+	return false
+}
+
+func (x *AutopilotServer) GetStableMs() uint64 {
+	if x != nil {
+		return x.StableMs
+	}
+	return 0
+}
+
+func (x *AutopilotServer) GetLastContactMs() int64 {
+	if x != nil {
+		return x.LastContactMs
+	}
+	return 0
+}
+
+func (x *AutopilotServer) GetLastLogTerm() uint64 {
+	if x != nil {
+		return x.LastLogTerm
+	}
+	return 0
+}
+
+func (x *AutopilotServer) GetLastLogIndex() uint64 {
+	if x != nil {
+		return x.LastLogIndex
+	}
+	return 0
+}
+
 // Hello is the first message on a connection, from the peer that dialled.
 type Hello struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1196,7 +1855,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_peer_proto_msgTypes[14]
+	mi := &file_peer_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1208,7 +1867,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[14]
+	mi := &file_peer_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1221,7 +1880,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{14}
+	return file_peer_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Hello) GetMinProtocol() uint32 {
@@ -1295,7 +1954,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_peer_proto_msgTypes[15]
+	mi := &file_peer_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1307,7 +1966,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[15]
+	mi := &file_peer_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1320,7 +1979,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{15}
+	return file_peer_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Welcome) GetRefusal() Refusal {
@@ -1395,7 +2054,7 @@ const file_peer_proto_rawDesc = "" +
 	"\x0fConfirmResponse\x12\x0e\n" +
 	"\x02ok\x18\x01 \x01(\bR\x02ok\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\"\x0f\n" +
-	"\rStatusRequest\"\xa3\x05\n" +
+	"\rStatusRequest\"\xd1\x06\n" +
 	"\x0eStatusResponse\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -1419,7 +2078,18 @@ const file_peer_proto_rawDesc = "" +
 	"\bsessions\x18\x11 \x01(\x04R\bsessions\x12\x1b\n" +
 	"\tuptime_ms\x18\x12 \x01(\x04R\buptimeMs\x12&\n" +
 	"\x0flast_contact_ms\x18\x13 \x01(\x12R\rlastContactMs\x126\n" +
-	"\aorphans\x18\x14 \x03(\v2\x1c.lookupd.peer.v1.OrphanGroupR\aorphans\"Z\n" +
+	"\aorphans\x18\x14 \x03(\v2\x1c.lookupd.peer.v1.OrphanGroupR\aorphans\x12\x18\n" +
+	"\aremoved\x18\x15 \x01(\bR\aremoved\x12!\n" +
+	"\fhttp_address\x18\x16 \x01(\tR\vhttpAddress\x12\x1b\n" +
+	"\tnon_voter\x18\x17 \x01(\bR\bnonVoter\x125\n" +
+	"\bsecurity\x18\x18 \x01(\v2\x19.lookupd.peer.v1.SecurityR\bsecurity\x12\x1b\n" +
+	"\tfree_disk\x18\x19 \x01(\x04R\bfreeDisk\"\x89\x01\n" +
+	"\bSecurity\x12\x18\n" +
+	"\aexposed\x18\x01 \x01(\bR\aexposed\x12\x19\n" +
+	"\bpeer_tls\x18\x02 \x01(\bR\apeerTls\x12\x1d\n" +
+	"\n" +
+	"gossip_key\x18\x03 \x01(\bR\tgossipKey\x12)\n" +
+	"\x10certificate_ends\x18\x04 \x01(\x03R\x0fcertificateEnds\"Z\n" +
 	"\vOrphanGroup\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1c\n" +
@@ -1448,7 +2118,45 @@ const file_peer_proto_rawDesc = "" +
 	"\bnode_ids\x18\x02 \x03(\tR\anodeIds\x12\x1b\n" +
 	"\thas_state\x18\x03 \x01(\bR\bhasState\x12\x16\n" +
 	"\x06expect\x18\x04 \x01(\rR\x06expect\x12\x17\n" +
-	"\anode_id\x18\x05 \x01(\tR\x06nodeId\"\xe8\x01\n" +
+	"\anode_id\x18\x05 \x01(\tR\x06nodeId\"W\n" +
+	"\rRemoveRequest\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x14\n" +
+	"\x05force\x18\x02 \x01(\bR\x05force\x12\x17\n" +
+	"\adry_run\x18\x03 \x01(\bR\x06dryRun\"\xce\x01\n" +
+	"\x0eRemoveResponse\x12)\n" +
+	"\x04code\x18\x01 \x01(\x0e2\x15.lookupd.peer.v1.CodeR\x04code\x12\x1b\n" +
+	"\tleader_id\x18\x02 \x01(\tR\bleaderId\x12/\n" +
+	"\x06before\x18\x03 \x01(\v2\x17.lookupd.peer.v1.VotersR\x06before\x12-\n" +
+	"\x05after\x18\x04 \x01(\v2\x17.lookupd.peer.v1.VotersR\x05after\x12\x14\n" +
+	"\x05index\x18\x05 \x01(\x04R\x05index\"*\n" +
+	"\x06Voters\x12\x10\n" +
+	"\x03all\x18\x01 \x01(\rR\x03all\x12\x0e\n" +
+	"\x02up\x18\x02 \x01(\rR\x02up\"!\n" +
+	"\x0fTransferRequest\x12\x0e\n" +
+	"\x02to\x18\x01 \x01(\tR\x02to\"Z\n" +
+	"\x10TransferResponse\x12)\n" +
+	"\x04code\x18\x01 \x01(\x0e2\x15.lookupd.peer.v1.CodeR\x04code\x12\x1b\n" +
+	"\tleader_id\x18\x02 \x01(\tR\bleaderId\"\x12\n" +
+	"\x10AutopilotRequest\"\xa0\x02\n" +
+	"\x11AutopilotResponse\x12)\n" +
+	"\x04code\x18\x01 \x01(\x0e2\x15.lookupd.peer.v1.CodeR\x04code\x12\x1b\n" +
+	"\tleader_id\x18\x02 \x01(\tR\bleaderId\x12\x18\n" +
+	"\ahealthy\x18\x03 \x01(\bR\ahealthy\x12+\n" +
+	"\x11failure_tolerance\x18\x04 \x01(\rR\x10failureTolerance\x12:\n" +
+	"\aservers\x18\x05 \x03(\v2 .lookupd.peer.v1.AutopilotServerR\aservers\x12\x1d\n" +
+	"\n" +
+	"min_quorum\x18\x06 \x01(\rR\tminQuorum\x12!\n" +
+	"\fcleanup_dead\x18\a \x01(\bR\vcleanupDead\"\x9c\x02\n" +
+	"\x0fAutopilotServer\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x14\n" +
+	"\x05alive\x18\x02 \x01(\bR\x05alive\x12\x14\n" +
+	"\x05voter\x18\x03 \x01(\bR\x05voter\x12\x1b\n" +
+	"\tnon_voter\x18\x04 \x01(\bR\bnonVoter\x12\x18\n" +
+	"\ahealthy\x18\x05 \x01(\bR\ahealthy\x12\x1b\n" +
+	"\tstable_ms\x18\x06 \x01(\x04R\bstableMs\x12&\n" +
+	"\x0flast_contact_ms\x18\a \x01(\x12R\rlastContactMs\x12\"\n" +
+	"\rlast_log_term\x18\b \x01(\x04R\vlastLogTerm\x12$\n" +
+	"\x0elast_log_index\x18\t \x01(\x04R\flastLogIndex\"\xe8\x01\n" +
 	"\x05Hello\x12!\n" +
 	"\fmin_protocol\x18\x01 \x01(\rR\vminProtocol\x12!\n" +
 	"\fmax_protocol\x18\x02 \x01(\rR\vmaxProtocol\x12)\n" +
@@ -1466,7 +2174,7 @@ const file_peer_proto_rawDesc = "" +
 	"cluster_id\x18\x03 \x01(\tR\tclusterId\x12\x17\n" +
 	"\anode_id\x18\x04 \x01(\tR\x06nodeId\x12\x14\n" +
 	"\x05epoch\x18\x05 \x01(\x04R\x05epoch\x12\x15\n" +
-	"\x06run_id\x18\x06 \x01(\fR\x05runId*\x8d\x01\n" +
+	"\x06run_id\x18\x06 \x01(\fR\x05runId*\x8f\x02\n" +
 	"\x04Code\x12\x14\n" +
 	"\x10CODE_UNSPECIFIED\x10\x00\x12\v\n" +
 	"\aCODE_OK\x10\x01\x12\x13\n" +
@@ -1474,7 +2182,15 @@ const file_peer_proto_rawDesc = "" +
 	"\x0eCODE_NOT_READY\x10\x03\x12\x14\n" +
 	"\x10CODE_UNAVAILABLE\x10\x04\x12\x10\n" +
 	"\fCODE_REFUSED\x10\x05\x12\x11\n" +
-	"\rCODE_INTERNAL\x10\x06*;\n" +
+	"\rCODE_INTERNAL\x10\x06\x12\x15\n" +
+	"\x11CODE_UNKNOWN_PEER\x10\a\x12\x1a\n" +
+	"\x16CODE_WOULD_LOSE_QUORUM\x10\b\x12\x0e\n" +
+	"\n" +
+	"CODE_LEADS\x10\t\x12\x12\n" +
+	"\x0eCODE_NOT_VOTER\x10\n" +
+	"\x12\x12\n" +
+	"\x0eCODE_PEER_DOWN\x10\v\x12\x15\n" +
+	"\x11CODE_NO_SUCCESSOR\x10\f*;\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tKIND_RAFT\x10\x01\x12\x0e\n" +
@@ -1492,14 +2208,17 @@ const file_peer_proto_rawDesc = "" +
 	"\x10REFUSAL_STOPPING\x10\b\x12\x18\n" +
 	"\x14REFUSAL_DUPLICATE_ID\x10\t\x12\x10\n" +
 	"\fREFUSAL_BUSY\x10\n" +
-	"2\xce\x03\n" +
+	"2\xbe\x05\n" +
 	"\x04Peer\x12L\n" +
 	"\aForward\x12\x1f.lookupd.peer.v1.ForwardRequest\x1a .lookupd.peer.v1.ForwardResponse\x12R\n" +
 	"\tReadIndex\x12!.lookupd.peer.v1.ReadIndexRequest\x1a\".lookupd.peer.v1.ReadIndexResponse\x12L\n" +
 	"\aConfirm\x12\x1f.lookupd.peer.v1.ConfirmRequest\x1a .lookupd.peer.v1.ConfirmResponse\x12I\n" +
 	"\x06Status\x12\x1e.lookupd.peer.v1.StatusRequest\x1a\x1f.lookupd.peer.v1.StatusResponse\x12C\n" +
 	"\x04Join\x12\x1c.lookupd.peer.v1.JoinRequest\x1a\x1d.lookupd.peer.v1.JoinResponse\x12F\n" +
-	"\x05Agree\x12\x1d.lookupd.peer.v1.AgreeRequest\x1a\x1e.lookupd.peer.v1.AgreeResponseB(Z&github.com/lookupd/lookupd/peer/peerpbb\x06proto3"
+	"\x05Agree\x12\x1d.lookupd.peer.v1.AgreeRequest\x1a\x1e.lookupd.peer.v1.AgreeResponse\x12I\n" +
+	"\x06Remove\x12\x1e.lookupd.peer.v1.RemoveRequest\x1a\x1f.lookupd.peer.v1.RemoveResponse\x12O\n" +
+	"\bTransfer\x12 .lookupd.peer.v1.TransferRequest\x1a!.lookupd.peer.v1.TransferResponse\x12R\n" +
+	"\tAutopilot\x12!.lookupd.peer.v1.AutopilotRequest\x1a\".lookupd.peer.v1.AutopilotResponseB(Z&github.com/lookupd/lookupd/peer/peerpbb\x06proto3"
 
 var (
 	file_peer_proto_rawDescOnce sync.Once
@@ -1514,7 +2233,7 @@ func file_peer_proto_rawDescGZIP() []byte {
 }
 
 var file_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_peer_proto_goTypes = []any{
 	(Code)(0),                 // 0: lookupd.peer.v1.Code
 	(Kind)(0),                 // 1: lookupd.peer.v1.Kind
@@ -1527,41 +2246,63 @@ var file_peer_proto_goTypes = []any{
 	(*ConfirmResponse)(nil),   // 8: lookupd.peer.v1.ConfirmResponse
 	(*StatusRequest)(nil),     // 9: lookupd.peer.v1.StatusRequest
 	(*StatusResponse)(nil),    // 10: lookupd.peer.v1.StatusResponse
-	(*OrphanGroup)(nil),       // 11: lookupd.peer.v1.OrphanGroup
-	(*HashMark)(nil),          // 12: lookupd.peer.v1.HashMark
-	(*JoinRequest)(nil),       // 13: lookupd.peer.v1.JoinRequest
-	(*JoinResponse)(nil),      // 14: lookupd.peer.v1.JoinResponse
-	(*AgreeRequest)(nil),      // 15: lookupd.peer.v1.AgreeRequest
-	(*AgreeResponse)(nil),     // 16: lookupd.peer.v1.AgreeResponse
-	(*Hello)(nil),             // 17: lookupd.peer.v1.Hello
-	(*Welcome)(nil),           // 18: lookupd.peer.v1.Welcome
+	(*Security)(nil),          // 11: lookupd.peer.v1.Security
+	(*OrphanGroup)(nil),       // 12: lookupd.peer.v1.OrphanGroup
+	(*HashMark)(nil),          // 13: lookupd.peer.v1.HashMark
+	(*JoinRequest)(nil),       // 14: lookupd.peer.v1.JoinRequest
+	(*JoinResponse)(nil),      // 15: lookupd.peer.v1.JoinResponse
+	(*AgreeRequest)(nil),      // 16: lookupd.peer.v1.AgreeRequest
+	(*AgreeResponse)(nil),     // 17: lookupd.peer.v1.AgreeResponse
+	(*RemoveRequest)(nil),     // 18: lookupd.peer.v1.RemoveRequest
+	(*RemoveResponse)(nil),    // 19: lookupd.peer.v1.RemoveResponse
+	(*Voters)(nil),            // 20: lookupd.peer.v1.Voters
+	(*TransferRequest)(nil),   // 21: lookupd.peer.v1.TransferRequest
+	(*TransferResponse)(nil),  // 22: lookupd.peer.v1.TransferResponse
+	(*AutopilotRequest)(nil),  // 23: lookupd.peer.v1.AutopilotRequest
+	(*AutopilotResponse)(nil), // 24: lookupd.peer.v1.AutopilotResponse
+	(*AutopilotServer)(nil),   // 25: lookupd.peer.v1.AutopilotServer
+	(*Hello)(nil),             // 26: lookupd.peer.v1.Hello
+	(*Welcome)(nil),           // 27: lookupd.peer.v1.Welcome
 }
 var file_peer_proto_depIdxs = []int32{
 	0,  // 0: lookupd.peer.v1.ForwardResponse.code:type_name -> lookupd.peer.v1.Code
 	0,  // 1: lookupd.peer.v1.ReadIndexResponse.code:type_name -> lookupd.peer.v1.Code
-	12, // 2: lookupd.peer.v1.StatusResponse.hash_marks:type_name -> lookupd.peer.v1.HashMark
-	11, // 3: lookupd.peer.v1.StatusResponse.orphans:type_name -> lookupd.peer.v1.OrphanGroup
-	0,  // 4: lookupd.peer.v1.JoinResponse.code:type_name -> lookupd.peer.v1.Code
-	0,  // 5: lookupd.peer.v1.AgreeResponse.code:type_name -> lookupd.peer.v1.Code
-	1,  // 6: lookupd.peer.v1.Hello.kind:type_name -> lookupd.peer.v1.Kind
-	2,  // 7: lookupd.peer.v1.Welcome.refusal:type_name -> lookupd.peer.v1.Refusal
-	3,  // 8: lookupd.peer.v1.Peer.Forward:input_type -> lookupd.peer.v1.ForwardRequest
-	5,  // 9: lookupd.peer.v1.Peer.ReadIndex:input_type -> lookupd.peer.v1.ReadIndexRequest
-	7,  // 10: lookupd.peer.v1.Peer.Confirm:input_type -> lookupd.peer.v1.ConfirmRequest
-	9,  // 11: lookupd.peer.v1.Peer.Status:input_type -> lookupd.peer.v1.StatusRequest
-	13, // 12: lookupd.peer.v1.Peer.Join:input_type -> lookupd.peer.v1.JoinRequest
-	15, // 13: lookupd.peer.v1.Peer.Agree:input_type -> lookupd.peer.v1.AgreeRequest
-	4,  // 14: lookupd.peer.v1.Peer.Forward:output_type -> lookupd.peer.v1.ForwardResponse
-	6,  // 15: lookupd.peer.v1.Peer.ReadIndex:output_type -> lookupd.peer.v1.ReadIndexResponse
-	8,  // 16: lookupd.peer.v1.Peer.Confirm:output_type -> lookupd.peer.v1.ConfirmResponse
-	10, // 17: lookupd.peer.v1.Peer.Status:output_type -> lookupd.peer.v1.StatusResponse
-	14, // 18: lookupd.peer.v1.Peer.Join:output_type -> lookupd.peer.v1.JoinResponse
-	16, // 19: lookupd.peer.v1.Peer.Agree:output_type -> lookupd.peer.v1.AgreeResponse
-	14, // [14:20] is the sub-list for method output_type
-	8,  // [8:14] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	13, // 2: lookupd.peer.v1.StatusResponse.hash_marks:type_name -> lookupd.peer.v1.HashMark
+	12, // 3: lookupd.peer.v1.StatusResponse.orphans:type_name -> lookupd.peer.v1.OrphanGroup
+	11, // 4: lookupd.peer.v1.StatusResponse.security:type_name -> lookupd.peer.v1.Security
+	0,  // 5: lookupd.peer.v1.JoinResponse.code:type_name -> lookupd.peer.v1.Code
+	0,  // 6: lookupd.peer.v1.AgreeResponse.code:type_name -> lookupd.peer.v1.Code
+	0,  // 7: lookupd.peer.v1.RemoveResponse.code:type_name -> lookupd.peer.v1.Code
+	20, // 8: lookupd.peer.v1.RemoveResponse.before:type_name -> lookupd.peer.v1.Voters
+	20, // 9: lookupd.peer.v1.RemoveResponse.after:type_name -> lookupd.peer.v1.Voters
+	0,  // 10: lookupd.peer.v1.TransferResponse.code:type_name -> lookupd.peer.v1.Code
+	0,  // 11: lookupd.peer.v1.AutopilotResponse.code:type_name -> lookupd.peer.v1.Code
+	25, // 12: lookupd.peer.v1.AutopilotResponse.servers:type_name -> lookupd.peer.v1.AutopilotServer
+	1,  // 13: lookupd.peer.v1.Hello.kind:type_name -> lookupd.peer.v1.Kind
+	2,  // 14: lookupd.peer.v1.Welcome.refusal:type_name -> lookupd.peer.v1.Refusal
+	3,  // 15: lookupd.peer.v1.Peer.Forward:input_type -> lookupd.peer.v1.ForwardRequest
+	5,  // 16: lookupd.peer.v1.Peer.ReadIndex:input_type -> lookupd.peer.v1.ReadIndexRequest
+	7,  // 17: lookupd.peer.v1.Peer.Confirm:input_type -> lookupd.peer.v1.ConfirmRequest
+	9,  // 18: lookupd.peer.v1.Peer.Status:input_type -> lookupd.peer.v1.StatusRequest
+	14, // 19: lookupd.peer.v1.Peer.Join:input_type -> lookupd.peer.v1.JoinRequest
+	16, // 20: lookupd.peer.v1.Peer.Agree:input_type -> lookupd.peer.v1.AgreeRequest
+	18, // 21: lookupd.peer.v1.Peer.Remove:input_type -> lookupd.peer.v1.RemoveRequest
+	21, // 22: lookupd.peer.v1.Peer.Transfer:input_type -> lookupd.peer.v1.TransferRequest
+	23, // 23: lookupd.peer.v1.Peer.Autopilot:input_type -> lookupd.peer.v1.AutopilotRequest
+	4,  // 24: lookupd.peer.v1.Peer.Forward:output_type -> lookupd.peer.v1.ForwardResponse
+	6,  // 25: lookupd.peer.v1.Peer.ReadIndex:output_type -> lookupd.peer.v1.ReadIndexResponse
+	8,  // 26: lookupd.peer.v1.Peer.Confirm:output_type -> lookupd.peer.v1.ConfirmResponse
+	10, // 27: lookupd.peer.v1.Peer.Status:output_type -> lookupd.peer.v1.StatusResponse
+	15, // 28: lookupd.peer.v1.Peer.Join:output_type -> lookupd.peer.v1.JoinResponse
+	17, // 29: lookupd.peer.v1.Peer.Agree:output_type -> lookupd.peer.v1.AgreeResponse
+	19, // 30: lookupd.peer.v1.Peer.Remove:output_type -> lookupd.peer.v1.RemoveResponse
+	22, // 31: lookupd.peer.v1.Peer.Transfer:output_type -> lookupd.peer.v1.TransferResponse
+	24, // 32: lookupd.peer.v1.Peer.Autopilot:output_type -> lookupd.peer.v1.AutopilotResponse
+	24, // [24:33] is the sub-list for method output_type
+	15, // [15:24] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_peer_proto_init() }
@@ -1575,7 +2316,7 @@ func file_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peer_proto_rawDesc), len(file_peer_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   16,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

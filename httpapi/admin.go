@@ -1,0 +1,117 @@
+package httpapi
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+)
+
+// Bounds of the admin token, in bytes.
+const (
+	shortestToken = 16
+	longestToken  = 4096
+)
+
+// ErrBadToken: a token file holds no token that could keep anybody out.
+var ErrBadToken = errors.New("no usable token")
+
+// ReadToken returns the token in a file, without the white space round it. It
+// fails with ErrBadToken or the error of the file.
+func ReadToken(path string) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	text, err := io.ReadAll(io.LimitReader(file, longestToken+1))
+	if err != nil {
+		return nil, err
+	}
+	token := bytes.TrimSpace(text)
+	switch {
+	case len(text) > longestToken:
+		return nil, fmt.Errorf("%w in %s: it is longer than %d bytes", ErrBadToken, path, longestToken)
+	case len(token) < shortestToken:
+		return nil, fmt.Errorf("%w in %s: it is shorter than %d bytes", ErrBadToken, path, shortestToken)
+	case bytes.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }):
+		return nil, fmt.Errorf("%w in %s: it must be one word of printable ASCII", ErrBadToken, path)
+	}
+	return token, nil
+}
+
+// admin serves only callers that may do what an operator does, and logs each
+// call once, when it is answered.
+func (s *Server) admin(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		by := s.adminBy(r)
+		if by == "" {
+			s.refuse(w, r, errForbidden)
+			return
+		}
+		sw := &statusWriter{ResponseWriter: w}
+		method, uri := r.Method, r.RequestURI
+		next.ServeHTTP(sw, r)
+		attrs := []slog.Attr{
+			slog.String("method", method), slog.String("uri", clip(uri)), slog.String("by", by),
+			slog.String("remote", r.RemoteAddr), slog.Int("status", sw.code()),
+		}
+		if index := w.Header()[headerIndex]; len(index) > 0 {
+			attrs = append(attrs, slog.String("index", index[0]))
+		}
+		s.cfg.Logger.LogAttrs(r.Context(), slog.LevelInfo, "admin request", attrs...)
+	})
+}
+
+// adminBy says by what right a caller is an operator: "token", or "network" if
+// it comes from AdminCIDR and speaks to this peer by a name of its own. Without
+// that test a web page could have its own name resolve to a loopback address
+// (DNS rebinding); it cannot know the token. "" is no right.
+func (s *Server) adminBy(r *http.Request) string {
+	if s.hasToken(r) {
+		return "token"
+	}
+	from, ok := remoteIP(r.RemoteAddr)
+	within := func(p netip.Prefix) bool { return p.Contains(from) }
+	if ok && slices.ContainsFunc(s.cfg.AdminCIDR, within) && s.ownHost(r.Host) {
+		return "network"
+	}
+	return ""
+}
+
+// hasToken reads the file at each call that brings a token, so that a new one
+// counts at once. A file that cannot be read any more lets nobody in.
+func (s *Server) hasToken(r *http.Request) bool {
+	scheme, presented, ok := strings.Cut(r.Header.Get("Authorization"), " ")
+	if s.cfg.AdminTokenFile == "" || !ok || !strings.EqualFold(scheme, "Bearer") {
+		return false
+	}
+	token, err := ReadToken(s.cfg.AdminTokenFile)
+	if err != nil {
+		s.bad.warn(s.cfg.Logger, s.cfg.Now(), "admin token cannot be read", "err", err)
+		return false
+	}
+	// Hashes have one length, and comparing them takes one time.
+	want, got := sha256.Sum256(token), sha256.Sum256([]byte(strings.TrimSpace(presented)))
+	return subtle.ConstantTimeCompare(want[:], got[:]) == 1
+}
+
+func (s *Server) ownHost(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.TrimSuffix(strings.TrimSuffix(strings.TrimPrefix(host, "["), "]"), ".")
+	if _, err := netip.ParseAddr(host); err == nil || strings.EqualFold(host, "localhost") {
+		return true
+	}
+	return slices.ContainsFunc(s.cfg.AdminHosts, func(own string) bool { return own != "" && strings.EqualFold(own, host) })
+}
