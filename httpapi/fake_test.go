@@ -255,7 +255,7 @@ func (n *fakeNode) AutopilotState(context.Context) (cluster.AutopilotState, erro
 }
 
 func (n *fakeNode) Save(ctx context.Context, c cluster.Consistency) (*fsm.Saved, cluster.ReadInfo, error) {
-	info, err := n.Read(ctx, c, func(*store.View) error { return nil })
+	info, err := n.Await(ctx, c)
 	if err != nil {
 		return nil, info, err
 	}

@@ -31,7 +31,7 @@ func newSecretsInit(o *options) *cobra.Command {
 files that only their owner reads, in DIR. Nothing is overwritten.
 
 Copy DIR to each peer, without ` + secrets.AuthorityKeyFile + `: whoever has that one can make more peers.`,
-		Args: exactlyOne("DIR"),
+		Args: exactly("DIR"),
 		RunE: func(_ *cobra.Command, args []string) error { return o.initSecrets(args[0], cluster, ifAbsent) },
 	}
 	cmd.Flags().StringVar(&cluster, "cluster", secrets.DefaultCluster, "name of the cluster in the certificate; peers of another refuse it")

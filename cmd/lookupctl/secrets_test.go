@@ -31,7 +31,7 @@ func TestSecretsInit(t *testing.T) {
 	if _, err := secrets.LoadGossipKeys(files["-gossip-key-file"]); err != nil {
 		t.Error(err)
 	}
-	before := contents(t, dir)
+	before := contentsOf(t, dir)
 	for _, text := range before {
 		for line := range strings.Lines(text) {
 			if line = strings.TrimSpace(line); len(line) > 30 && strings.Contains(out+talk, line) {
@@ -54,12 +54,12 @@ func TestSecretsInit(t *testing.T) {
 			t.Errorf("%v: exit code %d, %q, %q; want %d, %q", c.args, code, out, talk, c.code, c.want)
 		}
 	}
-	if after := contents(t, dir); !slices.Equal(after, before) {
+	if after := contentsOf(t, dir); !slices.Equal(after, before) {
 		t.Error("files were changed")
 	}
 }
 
-func contents(t *testing.T, dir string) (all []string) {
+func contentsOf(t *testing.T, dir string) (all []string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
 	if err != nil {
