@@ -47,7 +47,7 @@ func TestSecretsInit(t *testing.T) {
 		{[]string{"secrets", "init", dir}, exitFailed, "holds secrets already"},
 		{[]string{"secrets", "init", dir, "--if-absent"}, exitOK, "nothing was changed"},
 		{[]string{"secrets", "init", dir + "2", "--cluster=A"}, exitUsage, "--cluster"},
-		{[]string{"secrets", "init"}, exitUsage, "wants one DIR"},
+		{[]string{"secrets", "init"}, exitUsage, "wants DIR"},
 		{[]string{"secrets", "ini", dir}, exitUsage, "did you mean init?"},
 	} {
 		if code, out, talk := call(t, nil, c.args...); code != c.code || out != "" || !strings.Contains(talk, c.want) {
