@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -92,26 +93,28 @@ func (b *Bench) resources(ctx context.Context, t *target.Target) error {
 	if err := pause(ctx, wait); err != nil {
 		return err
 	}
-	var resident, anonymous, disk int64
-	for _, n := range t.Nodes {
-		all, err := n.Memory("VmRSS")
-		if err != nil {
-			return err
+	for _, c := range []struct {
+		system string
+		of     func(*target.Node) (int64, error)
+	}{
+		{"largest peer", func(n *target.Node) (int64, error) { return n.Memory("VmRSS") }},
+		{"largest peer, without mapped files", func(n *target.Node) (int64, error) { return n.Memory("RssAnon") }},
+		{"largest data directory", func(n *target.Node) (int64, error) { return target.DiskBytes(n.Data) }},
+		{"largest state", func(n *target.Node) (int64, error) { return target.DiskBytes(filepath.Join(n.Data, "state")) }},
+		{"largest snapshots, all that are kept", func(n *target.Node) (int64, error) {
+			return target.DiskBytes(filepath.Join(n.Data, "raft", "snapshots"))
+		}},
+	} {
+		var most int64
+		for _, n := range t.Nodes {
+			bytes, err := c.of(n)
+			if err != nil {
+				return err
+			}
+			most = max(most, bytes)
 		}
-		own, err := n.Memory("RssAnon")
-		if err != nil {
-			return err
-		}
-		files, err := target.DiskBytes(n.Data)
-		if err != nil {
-			return err
-		}
-		resident, anonymous, disk = max(resident, all), max(anonymous, own), max(disk, files)
+		b.noteHuge(c.system, report.MB, float64(most)/1e6)
 	}
-	const megabyte = 1e6
-	b.noteHuge("largest peer", report.MB, float64(resident)/megabyte)
-	b.noteHuge("largest peer, without mapped files", report.MB, float64(anonymous)/megabyte)
-	b.noteHuge("largest data directory", report.MB, float64(disk)/megabyte)
 	return nil
 }
 
