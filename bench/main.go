@@ -114,7 +114,8 @@ func measure(ctx context.Context, args []string) error {
 		Date: time.Now().UTC().Format(time.DateTime) + " UTC", Command: strings.Join(append([]string{"bench"}, args...), " "),
 		Machine: report.ThisMachine(), Versions: versions(ctx, root, binaries, o), Sizes: sizes(o),
 	}
-	r.Notes = append(r.Notes, "lookupd's limits were raised, since all clients have one address: "+strings.Join(target.LookupdLimits(), " "))
+	limits := strings.Join(target.LookupdLimits(), " ")
+	r.Notes = append(r.Notes, "lookupd's limits were raised, since all clients have one address: "+limits)
 	if o.quick {
 		r.Notes = append(r.Notes, "QUICK: small sizes, the figures mean nothing")
 	}

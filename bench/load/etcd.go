@@ -52,7 +52,8 @@ func dialEtcd(ctx context.Context, job *Dial) (*etcdClients, error) {
 func producerJSON(i int) string {
 	host := ProducerHost("nsqd", i)
 	text, err := json.Marshal(map[string]any{
-		"remote_address": "127.0.0.1:50000", "broadcast_address": host, "hostname": host, "tcp_port": 4150, "http_port": 4151, "version": "1.3.0",
+		"remote_address": "127.0.0.1:50000", "broadcast_address": host, "hostname": host,
+		"tcp_port": 4150, "http_port": 4151, "version": "1.3.0",
 	})
 	if err != nil {
 		return ""
@@ -88,7 +89,8 @@ func (e *etcdClients) puts(job *Fill, from, to int) []clientv3.Op {
 	for topic := from; topic < to; topic++ {
 		for h := range job.Holders {
 			for c := range job.Channels {
-				ops = append(ops, clientv3.OpPut(keyPrefix(Topic(topic))+Channel(c)+"/"+ProducerHost("nsqd", h), e.values[h%len(e.values)]))
+				key := keyPrefix(Topic(topic)) + Channel(c) + "/" + ProducerHost("nsqd", h)
+				ops = append(ops, clientv3.OpPut(key, e.values[h%len(e.values)]))
 			}
 		}
 	}

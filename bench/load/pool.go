@@ -21,7 +21,7 @@ type pool struct {
 	per       int
 }
 
-// open connects all sessions; those that were open are closed first.
+// openPool connects all sessions.
 func openPool(ctx context.Context, job *Connect) (*pool, Result) {
 	p := &pool{name: job.Name, producers: job.Producers, per: 1}
 	if job.Everywhere {

@@ -103,7 +103,9 @@ func TestGoalsAreEachOnce(t *testing.T) {
 }
 
 func TestFigure(t *testing.T) {
-	for v, want := range map[float64]string{0: "0", 0.8: "0.80", 2: "2", 2.345: "2.35", 23.45: "23.4", 234.5: "234", 999.9: "1000", 23456.7: "23,457", 1e6: "1,000,000"} {
+	for v, want := range map[float64]string{
+		0: "0", 0.8: "0.80", 2: "2", 2.341: "2.34", 23.46: "23.5", 234.6: "235", 23456.7: "23,457", 1e6: "1,000,000",
+	} {
 		if got := figure(v); got != want {
 			t.Errorf("%v: %q, want %q", v, got, want)
 		}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -171,12 +172,10 @@ func BareMain(address, file string) error {
 	if err := json.Unmarshal(text, &answer); err != nil {
 		return err
 	}
-	server := &http.Server{Addr: address, ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		header := w.Header()
-		for key, values := range answer.Header {
-			header[key] = values
-		}
+	handler := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		maps.Copy(w.Header(), answer.Header)
 		_, _ = w.Write(answer.Body)
-	})}
+	})
+	server := &http.Server{Addr: address, ReadHeaderTimeout: 10 * time.Second, Handler: handler}
 	return server.ListenAndServe()
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/lookupd/lookupd/bench/load"
@@ -27,13 +29,20 @@ func (b *Bench) huge(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		few, err := b.registry(ctx, f, &c, asker, "few", b.Run.Sizes.Few, b.Run.Sizes.Holders)
+		s := b.Run.Sizes
+		few, err := b.registry(ctx, f, &c, "few", s.Holders)
 		if err != nil {
 			return err
 		}
-		began := time.Now()
-		many, err := b.registry(ctx, f, &c, asker, "many", b.Run.Sizes.Many, b.Run.Sizes.HugeProducers)
+		many, err := b.registry(ctx, f, &c, "many", s.HugeProducers)
 		if err != nil {
+			return err
+		}
+		if err := few.grow(ctx, asker, s.Few); err != nil {
+			return err
+		}
+		began := time.Now()
+		if err := many.grow(ctx, asker, s.Many); err != nil {
 			return err
 		}
 		b.noteHuge("filled and checked", report.Seconds, time.Since(began).Seconds())
@@ -51,16 +60,13 @@ func (b *Bench) noteHuge(system, metric string, value float64) {
 	b.Run.Add(report.Key{Workload: report.Huge, System: system, Metric: metric}, value)
 }
 
-func (b *Bench) registry(ctx context.Context, f *target.Fleet, c *clients, asker *load.Process, name string, topics, producers int) (*dataset, error) {
+// registry starts three peers with an empty data set.
+func (b *Bench) registry(ctx context.Context, f *target.Fleet, c *clients, name string, producers int) (*dataset, error) {
 	t, err := f.Lookupd(ctx, name, 3)
 	if err != nil {
 		return nil, err
 	}
-	d, err := b.overV1(ctx, c, t, producers)
-	if err != nil {
-		return nil, err
-	}
-	return d, d.grow(ctx, asker, topics)
+	return b.overV1(ctx, c, t, producers)
 }
 
 // compareSizes asks both registries for topics drawn at random. The answers
@@ -70,11 +76,10 @@ func (b *Bench) compareSizes(ctx context.Context, asker *load.Process, few, many
 	var all []contender
 	for _, d := range []*dataset{few, many} {
 		name := report.RegistrationsText(b.Run.Sizes, d.topics)
-		leader := func() []string { return d.target.HTTP()[:1] }
-		follower := func() []string { return d.target.HTTP()[1:2] }
+		r.topics = d.topics
 		all = append(all,
-			r.getting(name, d.target, leader, lookupPath, d.topics, 1),
-			r.getting(name+", follower", d.target, follower, lookupPath, d.topics, 1))
+			r.getting(leaderOf(name, d.target), lookupPath, 1),
+			r.getting(followerOf(name+", follower", d.target), lookupPath, 1))
 	}
 	return b.contest(ctx, report.Huge, all...)
 }
@@ -88,50 +93,58 @@ func (b *Bench) resources(ctx context.Context, t *target.Target) error {
 	if err := pause(ctx, wait); err != nil {
 		return err
 	}
-	var resident, anonymous, disk int64
-	for _, n := range t.Nodes {
-		all, err := n.Memory("VmRSS")
-		if err != nil {
-			return err
+	for _, c := range []struct {
+		system string
+		of     func(*target.Node) (int64, error)
+	}{
+		{"largest peer", func(n *target.Node) (int64, error) { return n.Memory("VmRSS") }},
+		{"largest peer, without mapped files", func(n *target.Node) (int64, error) { return n.Memory("RssAnon") }},
+		{"largest data directory", func(n *target.Node) (int64, error) { return target.DiskBytes(n.Data) }},
+		{"largest state", func(n *target.Node) (int64, error) { return target.DiskBytes(filepath.Join(n.Data, "state")) }},
+		{"largest snapshots, all that are kept", func(n *target.Node) (int64, error) {
+			return target.DiskBytes(filepath.Join(n.Data, "raft", "snapshots"))
+		}},
+	} {
+		var most int64
+		for _, n := range t.Nodes {
+			bytes, err := c.of(n)
+			if err != nil {
+				return err
+			}
+			most = max(most, bytes)
 		}
-		own, err := n.Memory("RssAnon")
-		if err != nil {
-			return err
-		}
-		files, err := target.DiskBytes(n.Data)
-		if err != nil {
-			return err
-		}
-		resident, anonymous, disk = max(resident, all), max(anonymous, own), max(disk, files)
+		b.noteHuge(c.system, report.MB, float64(most)/1e6)
 	}
-	const megabyte = 1e6
-	b.noteHuge("largest peer", report.MB, float64(resident)/megabyte)
-	b.noteHuge("largest peer, without mapped files", report.MB, float64(anonymous)/megabyte)
-	b.noteHuge("largest data directory", report.MB, float64(disk)/megabyte)
 	return nil
 }
 
 // restarts measures each peer's way from its start to ready: with its data, and
 // at last one without, which takes a snapshot from the leader.
 func (b *Bench) restarts(ctx context.Context, t *target.Target) error {
-	for i := range t.Nodes {
-		if err := b.restartOne(ctx, t, t.Nodes[i], "restart to ready", func(string) error { return nil }); err != nil {
+	nodes := slices.Clone(t.Nodes) // whose order changes with the leader
+	for _, n := range nodes {
+		if err := b.restartOne(ctx, t, n); err != nil {
 			return err
 		}
 	}
-	if err := t.Settle(ctx); err != nil {
+	empty := t.Nodes[1]
+	if err := empty.Stop(stopTimeout); err != nil {
 		return err
 	}
-	return b.restartOne(ctx, t, t.Nodes[1], "start without data to ready", os.RemoveAll)
+	if err := os.RemoveAll(empty.Data); err != nil {
+		return err
+	}
+	return b.startToReady(ctx, t, empty, "start without data to ready")
 }
 
-func (b *Bench) restartOne(ctx context.Context, t *target.Target, n *target.Node, name string, change func(dir string) error) error {
+func (b *Bench) restartOne(ctx context.Context, t *target.Target, n *target.Node) error {
 	if err := n.Stop(stopTimeout); err != nil {
 		return err
 	}
-	if err := change(n.Data); err != nil {
-		return err
-	}
+	return b.startToReady(ctx, t, n, "restart to ready")
+}
+
+func (b *Bench) startToReady(ctx context.Context, t *target.Target, n *target.Node, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, hugeTimeout)
 	defer cancel()
 	began := time.Now()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/lookupd/lookupd/bench/load"
@@ -59,7 +60,7 @@ func killLeader(ctx context.Context, t *target.Target, i int) (write, lookup tim
 	if err := pause(ctx, calm+rand.N(calm)); err != nil {
 		return 0, 0, err
 	}
-	leader, others := t.Nodes[0], t.Nodes[1:]
+	leader, others := t.Nodes[0], slices.Clone(t.Nodes[1:])
 	sessions := make([]*load.Session, len(others))
 	for j, n := range others {
 		if sessions[j], err = load.OpenSession(ctx, n.V1, fmt.Sprintf("kill%d.%d.example", i, j)); err != nil {

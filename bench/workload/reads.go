@@ -2,6 +2,7 @@ package workload
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -22,12 +23,13 @@ const (
 type readers struct {
 	*Bench
 	clients
-	asker                         *load.Process
-	three, one, nsq, nsqLoud      *dataset
-	etcdThree, etcdOne            *dataset
-	bare                          *target.Target
-	etcdOne1, etcdMany, etcdAlone *load.Process // etcd clients: one, many, many of a member alone
-	topics                        int
+	asker                    *load.Process
+	three, one, nsq, nsqLoud *dataset
+	etcdThree, etcdOne       *dataset
+	bare                     *target.Target
+	etcdSingle, etcdMany     *load.Process // clients of three members: one, many
+	etcdAlone                *load.Process // many, of one member
+	topics                   int
 }
 
 // reads measures lookups and lists on growing data sets.
@@ -116,7 +118,7 @@ func (r *readers) startEtcd(ctx context.Context, f *target.Fleet) error {
 		process   **load.Process
 		endpoints []string
 		clients   int
-	}{{&r.etcdOne1, three.Etcd(), 1}, {&r.etcdMany, three.Etcd(), etcdClients}, {&r.etcdAlone, one.Etcd(), etcdClients}} {
+	}{{&r.etcdSingle, three.Etcd(), 1}, {&r.etcdMany, three.Etcd(), etcdClients}, {&r.etcdAlone, one.Etcd(), etcdClients}} {
 		if *c.process, err = r.clients.start(ctx, load.Job{Dial: &load.Dial{Endpoints: c.endpoints, Clients: c.clients}}); err != nil {
 			return err
 		}
@@ -132,7 +134,7 @@ func (r *readers) startBare(ctx context.Context, f *target.Fleet) (err error) {
 	return err
 }
 
-// grow fills all data sets, at the same time, and then checks them in turn.
+// grow fills and checks all data sets, one after another.
 func (r *readers) grow(ctx context.Context, topics int) error {
 	r.topics = topics
 	for _, d := range []*dataset{r.three, r.one, r.nsq, r.nsqLoud, r.etcdThree, r.etcdOne} {
@@ -143,28 +145,38 @@ func (r *readers) grow(ctx context.Context, topics int) error {
 	return nil
 }
 
+// place is where a contender is asked over HTTP.
+type place struct {
+	system    string
+	target    *target.Target
+	addresses func() []string // at the time of a sample: leaders change
+}
+
+func leaderOf(system string, t *target.Target) place {
+	return place{system, t, func() []string { return t.HTTP()[:1] }}
+}
+
+func followerOf(system string, t *target.Target) place {
+	return place{system, t, func() []string { return t.HTTP()[1:2] }}
+}
+
+func allOf(system string, t *target.Target) place { return place{system, t, t.HTTP} }
+
 // getting is a contender that is asked over HTTP.
-func (r *readers) getting(system string, t *target.Target, addresses func() []string, path string, topics, connections int) contender {
-	job := load.Get{Window: r.Window, Connections: connections, Path: path, Topics: topics}
-	return contender{system: system, target: t, sample: func(context.Context) (load.Result, error) {
-		job.Addresses = addresses()
+func (r *readers) getting(p place, path string, connections int) contender {
+	job := load.Get{Window: r.Window, Connections: connections, Path: path}
+	if path == lookupPath || path == stalePath {
+		job.Topics = r.topics
+	}
+	return contender{system: p.system, target: p.target, sample: func(context.Context) (load.Result, error) {
+		job.Addresses = p.addresses()
 		return r.asker.Do(load.Job{Get: &job})
 	}}
 }
 
-// peers are the addresses of a cluster that a contender asks.
-type peers struct {
-	system string
-	of     func() []string
-}
-
-func (r *readers) peers() []peers {
+func (r *readers) peers() []place {
 	t := r.three.target
-	return []peers{
-		{report.Leader, func() []string { return t.HTTP()[:1] }},
-		{report.Follower, func() []string { return t.HTTP()[1:2] }},
-		{report.All, t.HTTP},
-	}
+	return []place{leaderOf(report.Leader, t), followerOf(report.Follower, t), allOf(report.All, t)}
 }
 
 func (r *readers) lookups(ctx context.Context) error {
@@ -174,7 +186,7 @@ func (r *readers) lookups(ctx context.Context) error {
 		}
 	}
 	return r.contest(ctx, report.LookupWorkload(r.topics, etcdClients),
-		r.getting(report.All, r.three.target, r.three.target.HTTP, lookupPath, r.topics, etcdClients),
+		r.getting(allOf(report.All, r.three.target), lookupPath, etcdClients),
 		r.ranging(report.Etcd, r.etcdThree.target, r.etcdMany, false),
 		r.ranging(report.EtcdStale, r.etcdThree.target, r.etcdMany, true),
 		r.ranging(report.EtcdAlone, r.etcdOne.target, r.etcdAlone, false),
@@ -188,25 +200,26 @@ func (r *readers) lookupContenders(connections int) []contender {
 			continue // one connection is to one peer
 		}
 		all = append(all,
-			r.getting(p.system, r.three.target, p.of, lookupPath, r.topics, connections),
-			r.getting(report.Stale(p.system), r.three.target, p.of, stalePath, r.topics, connections))
+			r.getting(p, lookupPath, connections),
+			r.getting(place{report.Stale(p.system), p.target, p.addresses}, stalePath, connections))
 	}
 	all = append(all,
-		r.getting(report.Bare, r.bare, r.bare.HTTP, lookupPath, r.topics, connections),
-		r.getting(report.Alone, r.one.target, r.one.target.HTTP, lookupPath, r.topics, connections),
-		r.getting(report.NSQ, r.nsq.target, r.nsq.target.HTTP, lookupPath, r.topics, connections))
+		r.getting(allOf(report.Bare, r.bare), lookupPath, connections),
+		r.getting(allOf(report.Alone, r.one.target), lookupPath, connections),
+		r.getting(allOf(report.NSQ, r.nsq.target), lookupPath, connections))
 	switch connections {
 	case 1:
-		all = append(all, r.ranging(report.Etcd, r.etcdThree.target, r.etcdOne1, false))
+		all = append(all, r.ranging(report.Etcd, r.etcdThree.target, r.etcdSingle, false))
 	case 128:
-		all = append(all, r.getting(report.NSQLoud, r.nsqLoud.target, r.nsqLoud.target.HTTP, lookupPath, r.topics, connections))
+		all = append(all, r.getting(allOf(report.NSQLoud, r.nsqLoud.target), lookupPath, connections))
 	}
 	return all
 }
 
 // ranging is a contender whose lookups are ranges of etcd's keys.
 func (r *readers) ranging(system string, t *target.Target, process *load.Process, serializable bool) contender {
-	job := load.Range{Window: r.Window, Topics: r.topics, Serializable: serializable, Want: r.Run.Sizes.Channels * r.Run.Sizes.Holders}
+	s := r.Run.Sizes
+	job := load.Range{Window: r.Window, Topics: r.topics, Serializable: serializable, Want: s.Channels * s.Holders}
 	return contender{system: system, target: t, sample: func(context.Context) (load.Result, error) {
 		return process.Do(load.Job{Range: &job})
 	}}
@@ -216,11 +229,11 @@ func (r *readers) lists(ctx context.Context) error {
 	for _, path := range []string{"/nodes", "/topics"} {
 		var all []contender
 		for _, p := range r.peers()[:2] {
-			all = append(all, r.getting(p.system, r.three.target, p.of, path, 0, listers))
+			all = append(all, r.getting(p, path, listers))
 		}
 		all = append(all,
-			r.getting(report.Alone, r.one.target, r.one.target.HTTP, path, 0, listers),
-			r.getting(report.NSQ, r.nsq.target, r.nsq.target.HTTP, path, 0, listers))
+			r.getting(allOf(report.Alone, r.one.target), path, listers),
+			r.getting(allOf(report.NSQ, r.nsq.target), path, listers))
 		if err := r.contest(ctx, report.ListWorkload(path, r.topics), all...); err != nil {
 			return err
 		}
@@ -228,30 +241,33 @@ func (r *readers) lists(ctx context.Context) error {
 	return nil
 }
 
-const mixedWriters = 16
+const (
+	mixedWriters = 16
+	mixedReaders = 32
+)
 
 // mixed measures lookups while other clients register, and the registrations.
 func (r *readers) mixed(ctx context.Context) error {
 	var all []contender
-	for _, d := range []struct {
-		system string
-		t      *target.Target
-	}{{report.All, r.three.target}, {report.Alone, r.one.target}, {report.NSQ, r.nsq.target}} {
-		writer, err := r.clients.start(ctx, load.Job{Connect: &load.Connect{Addresses: d.t.V1(), Producers: mixedWriters, Name: "mixed"}})
+	for _, p := range []place{
+		allOf(report.All, r.three.target), allOf(report.Alone, r.one.target), allOf(report.NSQ, r.nsq.target),
+	} {
+		connect := load.Connect{Addresses: p.target.V1(), Producers: mixedWriters, Name: "mixed"}
+		writer, err := r.clients.start(ctx, load.Job{Connect: &connect})
 		if err != nil {
 			return err
 		}
-		c := r.getting(d.system, d.t, d.t.HTTP, lookupPath, r.topics, 32)
-		c.sample = r.while(d.system, writer, c.sample)
-		all = append(all, c)
+		all = append(all, r.withWrites(r.getting(p, lookupPath, mixedReaders), writer))
 	}
 	return r.contest(ctx, report.Mixed, all...)
 }
 
-// while makes a sample during which writer registers as fast as it can.
-func (r *readers) while(system string, writer *load.Process, sample func(context.Context) (load.Result, error)) func(context.Context) (load.Result, error) {
-	round := 0
-	return func(ctx context.Context) (load.Result, error) {
+// withWrites makes writer register as fast as it can during each sample of c.
+func (r *readers) withWrites(c contender, writer *load.Process) contender {
+	name := fmt.Sprintf("%s, the %d that register", report.Mixed, mixedWriters)
+	key := report.Key{Workload: name, System: c.system, Metric: report.Rate}
+	round, lookups := 0, c.sample
+	c.sample = func(ctx context.Context) (load.Result, error) {
 		round++
 		var registered load.Result
 		var err error
@@ -259,12 +275,10 @@ func (r *readers) while(system string, writer *load.Process, sample func(context
 		wait.Go(func() {
 			registered, err = writer.Do(load.Job{Register: &load.Register{Window: r.Window, Fresh: fmt.Sprint("mixed.", round)}})
 		})
-		result, sampleErr := sample(ctx)
+		result, lookupErr := lookups(ctx)
 		wait.Wait()
-		if err != nil {
-			return result, err
-		}
-		r.Run.Add(report.Key{Workload: report.Mixed + ", " + fmt.Sprint(mixedWriters) + " sessions that register", System: system, Metric: report.Rate}, registered.Rate())
-		return result, sampleErr
+		r.Run.Add(key, registered.Rate())
+		return result, errors.Join(err, lookupErr)
 	}
+	return c
 }

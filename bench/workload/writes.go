@@ -162,9 +162,8 @@ func (w *writers) repeatFrom(ctx context.Context, sessions int) error {
 		if _, err := p.Must(again); err != nil { // registers them
 			return err
 		}
-		all = append(all, contender{system: d.system, target: d.t, entries: d.entries, sample: func(context.Context) (load.Result, error) {
-			return p.Do(again)
-		}})
+		sample := func(context.Context) (load.Result, error) { return p.Do(again) }
+		all = append(all, contender{system: d.system, target: d.t, sample: sample, entries: d.entries})
 	}
 	return w.contest(ctx, report.RepeatWorkload(sessions), all...)
 }
@@ -248,7 +247,8 @@ func (w *writers) storm(ctx context.Context) error {
 		t      *target.Target
 		node   *target.Node
 	}{{report.Follower, w.three, w.three.Nodes[1]}, {report.Alone, w.one, w.one.Nodes[0]}, {report.NSQ, w.nsq, w.nsq.Nodes[0]}} {
-		p, err := c.start(ctx, load.Job{Connect: &load.Connect{Addresses: []string{d.node.V1}, Producers: s.StormProducers, Name: "storm"}})
+		connect := load.Connect{Addresses: []string{d.node.V1}, Producers: s.StormProducers, Name: "storm"}
+		p, err := c.start(ctx, load.Job{Connect: &connect})
 		if err != nil {
 			return err
 		}
