@@ -171,6 +171,12 @@ type clusterStatus struct {
 		Role   string `json:"role"`
 		Health string `json:"health"`
 		Lag    uint64 `json:"lag"`
+
+		Security struct {
+			PeerTLS         bool  `json:"peer_tls"`
+			GossipKey       bool  `json:"gossip_key"`
+			CertificateEnds int64 `json:"certificate_ends"`
+		} `json:"security"`
 	} `json:"peers"`
 }
 

@@ -243,6 +243,9 @@ func TestRotationUnderTraffic(t *testing.T) {
 	s, err := status(within(t, patience), c.Peers[1])
 	must(t, err)
 	for _, p := range s.Peers {
+		if told := p.Security; p.Health == "ok" && (!told.PeerTLS || !told.GossipKey || told.CertificateEnds == 0) {
+			t.Errorf("%s tells others %+v of its secrets", p.Name, told)
+		}
 		if p.Name == "old" {
 			t.Errorf("with the old key it is seen: %s", mustJSON(s))
 		}

@@ -350,7 +350,7 @@ func securityRule(f facts) (found []Finding) {
 		if len(missing) > 0 {
 			found = append(found, Finding{
 				Level: LevelWarn, Subject: p.Name, What: p.Name + " has " + strings.Join(missing, " and ") + ", off loopback",
-				Impact: "whoever reaches those ports can change the cluster", Next: "docs/operations.md, Security: give it certificates and a gossip key",
+				Impact: "whoever reaches those ports can change the cluster", Next: "docs/security.md: give it certificates and a gossip key",
 			})
 		}
 	}

@@ -134,16 +134,6 @@ func (d *daemon) httpAddress() string {
 	return ""
 }
 
-// security is what the other peers are told of how the ports between them are
-// protected here.
-func (d *daemon) security() cluster.Security {
-	exposed := func(address string) bool {
-		host, _, err := splitAddress(address)
-		return err != nil || !isLoopback(host)
-	}
-	return cluster.Security{Exposed: exposed(d.o.peerAddress) || exposed(d.o.gossipAddress)}
-}
-
 func (d *daemon) openTCP(sessions *session.Manager) error {
 	d.tcp = tcpproto.New(tcpproto.Config{
 		Address: d.o.tcpAddress, BroadcastAddress: d.o.broadcastAddress, Hostname: d.o.hostName,

@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/lookupd/lookupd/cluster"
 	"github.com/lookupd/lookupd/secrets"
 )
 
@@ -76,6 +77,19 @@ func (o *options) unprotected() string {
 		missing = append(missing, "gossip key")
 	}
 	return strings.Join(missing, ", ")
+}
+
+// security is what the other peers are told of how the ports between them are
+// protected here. It is called once the node is open.
+func (d *daemon) security() cluster.Security {
+	told := cluster.Security{
+		Exposed: isOpen(d.o.peerAddress) || isOpen(d.o.gossipAddress),
+		PeerTLS: d.o.certificates.Given(), GossipKey: d.o.gossipKeyFile != "",
+	}
+	if ends, ok := d.node.CertificateEnds(); ok {
+		told.CertificateEnds = ends.Unix()
+	}
+	return told
 }
 
 // registerSecurity shows what an alert on security needs.
