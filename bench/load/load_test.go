@@ -61,6 +61,21 @@ func TestWindowLeavesOutTheWarmUp(t *testing.T) {
 	}
 }
 
+// A system that needs longer than the window for one operation has a rate too.
+func TestWindowWaitsForSlowOperations(t *testing.T) {
+	r := inWindow(leastOps, Window{For: 10 * time.Millisecond}, func(int) error {
+		time.Sleep(30 * time.Millisecond)
+		return nil
+	})
+	if r.Ops == 0 || r.Took < 30*time.Millisecond || r.Rate() > leastOps/0.030 {
+		t.Errorf("%d in %v, %.0f a second", r.Ops, r.Took, r.Rate())
+	}
+	broken := errors.New("broken")
+	if r := inWindow(1, Window{For: time.Millisecond}, func(int) error { return broken }); r.Ops != 0 || r.Failed == 0 {
+		t.Errorf("%+v, want failures alone", r)
+	}
+}
+
 // Each registration of the data set must have one holder, and no nsqd two
 // places in one topic.
 func TestHolders(t *testing.T) {

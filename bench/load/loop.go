@@ -3,6 +3,7 @@ package load
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -24,17 +25,30 @@ func (t *tally) add(took time.Duration, err error) {
 	t.times = append(t.times, took)
 }
 
+const (
+	leastOps = 20 // of a sample: a slow system gets a longer window
+	mostFor  = 10 // times the window
+)
+
 // inWindow runs op again and again in each of so many workers and counts what
-// ends between w.Warm and w.Warm+w.For.
+// ends between w.Warm and w.Warm+w.For, or later while that is too little.
 func inWindow(workers int, w Window, op func(worker int) error) Result {
 	from := time.Now().Add(w.Warm)
-	until := from.Add(w.For)
+	until, limit := from.Add(w.For), from.Add(mostFor*w.For)
+	var ops, last atomic.Int64 // counted, and when the last of them ended after from
+	open := func(now time.Time) bool {
+		return now.Before(until) || ops.Load() < leastOps && now.Before(limit)
+	}
 	tallies := each(workers, func(worker int, t *tally) {
-		for began := time.Now(); began.Before(until); {
+		for began := time.Now(); open(began); {
 			err := op(worker)
 			ended := time.Now()
-			if !ended.Before(from) && ended.Before(until) {
+			if !ended.Before(from) && open(ended) {
 				t.add(ended.Sub(began), err)
+				ops.Add(1)
+				if !ended.Before(until) {
+					last.Store(int64(ended.Sub(from)))
+				}
 			}
 			if err != nil {
 				time.Sleep(time.Millisecond) // refusals must not become a flood
@@ -43,7 +57,7 @@ func inWindow(workers int, w Window, op func(worker int) error) Result {
 			began = ended
 		}
 	})
-	return sum(tallies, w.For)
+	return sum(tallies, max(w.For, time.Duration(last.Load())))
 }
 
 // counted runs op(worker, 0), op(worker, 1), ... up to n in each of so many

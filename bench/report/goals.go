@@ -146,7 +146,7 @@ func judge(r *Run, g Goal) Outcome {
 		o.Spread = spreadOf(of)
 	} else {
 		over := r.Values(g.Over)
-		if len(over) == 0 {
+		if len(over) == 0 || spreadOf(over).Median == 0 {
 			return o
 		}
 		o.Spread = ratioOf(of, over)

@@ -55,6 +55,7 @@ func TestJudge(t *testing.T) {
 		{"at most, missed", Goal{Of: of, Over: over, bound: atMost, limit: 2}, []float64{2.01}, []float64{1}, true, "NO"},
 		{"nothing of the one", Goal{Of: of, Over: over, bound: atMost, limit: 2}, nil, []float64{1}, false, "not measured"},
 		{"nothing of the other", Goal{Of: of, Over: over, bound: atLeast, limit: 2}, []float64{9}, nil, false, "not measured"},
+		{"nothing to divide by", Goal{Of: of, Over: over, bound: atMost, limit: 1}, []float64{9}, []float64{0}, false, "not measured"},
 		{"a value, zero", Goal{Of: of, bound: atMost, limit: 0}, []float64{0, 0}, nil, true, "yes"},
 		{"the median counts", Goal{Of: of, bound: atMost, limit: 5}, []float64{1, 2, 9}, nil, true, "yes"},
 		{"each round counts", Goal{Of: of, bound: atMost, limit: 5, worst: true}, []float64{1, 2, 9}, nil, true, "NO"},

@@ -44,32 +44,40 @@ func (b *Bench) overEtcd(ctx context.Context, c *clients, t *target.Target) (*da
 
 // grow fills in topics up to so many, and checks every answer.
 func (d *dataset) grow(ctx context.Context, asker *load.Process, topics int) error {
-	if topics <= d.topics {
-		return nil
+	if err := d.fill(topics); err != nil {
+		return err
 	}
+	return d.verify(ctx, asker)
+}
+
+// fill declares what is missing up to so many topics.
+func (d *dataset) fill(topics int) error {
 	sizes := d.bench.Run.Sizes
 	more := load.Declare{From: d.topics, To: topics, Channels: sizes.Channels, Holders: sizes.Holders}
 	job := load.Job{Declare: &more}
-	if d.target.Nodes[0].Etcd != "" {
+	if d.inEtcd() {
 		job = load.Job{Fill: (*load.Fill)(&more)}
 	}
 	r, err := d.filler.Do(job)
 	if err != nil {
 		return fmt.Errorf("fill %s: %w", d.target.Name, err)
 	}
-	if r.Failed > 0 { // to be committed later, or missing below
+	if r.Failed > 0 { // to be committed later, or found missing
 		d.bench.logf("%s: %s", d.target.Name, r.FirstError)
 	}
 	d.topics = topics
 	d.bench.logf("%s holds %d topics; %d registrations in %.1f s", d.target.Name, topics, r.Ops, r.Took.Seconds())
-	if d.target.Nodes[0].Etcd != "" {
-		return nil
-	}
-	return d.verify(ctx, asker)
+	return nil
 }
 
+func (d *dataset) inEtcd() bool { return d.target.Nodes[0].Etcd != "" }
+
 // verify asks every node for every topic until all answers have all producers.
+// What is in etcd is checked with each answer anyway.
 func (d *dataset) verify(ctx context.Context, asker *load.Process) error {
+	if d.inEtcd() {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, fillTimeout)
 	defer cancel()
 	topics := d.topics

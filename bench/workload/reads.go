@@ -134,15 +134,23 @@ func (r *readers) startBare(ctx context.Context, f *target.Fleet) (err error) {
 	return err
 }
 
-// grow fills and checks all data sets, one after another.
+// grow fills all data sets at the same time, since few sessions do not keep a
+// machine busy, and then checks them in turn.
 func (r *readers) grow(ctx context.Context, topics int) error {
 	r.topics = topics
-	for _, d := range []*dataset{r.three, r.one, r.nsq, r.nsqLoud, r.etcdThree, r.etcdOne} {
-		if err := d.grow(ctx, r.asker, topics); err != nil {
-			return err
+	all := []*dataset{r.three, r.one, r.nsq, r.nsqLoud, r.etcdThree, r.etcdOne}
+	errs := make([]error, len(all))
+	var wait sync.WaitGroup
+	for i, d := range all {
+		wait.Go(func() { errs[i] = d.fill(topics) })
+	}
+	wait.Wait()
+	for i, d := range all {
+		if errs[i] == nil {
+			errs[i] = d.verify(ctx, r.asker)
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // place is where a contender is asked over HTTP.
