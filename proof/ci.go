@@ -32,7 +32,7 @@ func ci(ctx context.Context, args []string) error {
 	var failures []error
 	var missing []string
 	for _, part := range []string{
-		"mixed -rounds 10 -round 20s",
+		"mixed -rounds 10 -round 15s",
 		"powercuts -n 40",
 		"corruption -n 60",
 		"disks -only EIO",
