@@ -40,7 +40,7 @@ test:
 	cd bench && $(GO) test $(GOFLAGS_TAGS) ./...
 	$(E2E)
 
-## proof: try to break every promise, about 20 minutes; needs root, loop devices and strace for all of it
+## proof: try to break every promise, about 15 minutes; needs root, loop devices and strace for all of it
 proof:
 	cd proof && $(GO) run $(GOFLAGS_TAGS) . ci
 
