@@ -36,9 +36,9 @@ type hunter struct {
 
 func bugList() []bug {
 	const most = 5
-	round := func(length time.Duration, inactive time.Duration, faults ...string) func(*hunter, uint64) ([]string, error) {
+	round := func(plan mixedPlan, faults ...string) func(*hunter, uint64) ([]string, error) {
 		return func(p *hunter, seed uint64) ([]string, error) {
-			plan := mixedPlan{binary: p.binary, each: length, kinds: strings.Join(faults, ";"), inactive: inactive}
+			plan.binary, plan.kinds = p.binary, strings.Join(faults, ";")
 			result, _, err := p.round(plan, seed, 3)
 			if err != nil {
 				return nil, err
@@ -48,19 +48,19 @@ func bugList() []bug {
 	}
 	const none, soon = "none", 3 * time.Second
 	return []bug{
-		{number: 1, what: "a follower reads without a read index", tries: most, hunt: round(8*time.Second, 0, none)},
+		{number: 1, what: "a follower reads without a read index", tries: most, hunt: round(mixedPlan{each: 8 * time.Second}, none)},
 		{number: 2, what: "VerifyLeader in place of the term check", tries: 2 * most, hunt: (*hunter).stopLeaders},
-		{number: 3, what: "OK before the commit", tries: most, hunt: round(8*time.Second, 0, none)},
+		{number: 3, what: "OK before the commit", tries: most, hunt: round(mixedPlan{each: 8 * time.Second}, none)},
 		{number: 4, what: "a raft log that is not synced", tries: 2, hunt: (*hunter).cutPower, needs: disk.Missing},
-		{number: 5, what: "a REGISTER for a session that is not open", tries: most, hunt: round(25*time.Second, soon, "isolate follower", "isolate leader")},
-		{number: 6, what: "raft's applied index for the state's", tries: most, hunt: round(15*time.Second, 0, none)},
-		{number: 7, what: "a snapshot that forgets", tries: most, hunt: round(20*time.Second, 0, "kill follower", "kill all")},
+		{number: 5, what: "a REGISTER for a session that is not open", tries: most, hunt: round(mixedPlan{each: 25 * time.Second, inactive: soon}, "isolate follower", "isolate leader")},
+		{number: 6, what: "raft's applied index for the state's", tries: most, hunt: round(mixedPlan{each: 15 * time.Second}, none)},
+		{number: 7, what: "a snapshot that forgets", tries: most, hunt: round(mixedPlan{each: 20 * time.Second}, "kill follower", "kill all")},
 		{number: 8, what: "a failed sync that is ignored", tries: 2, hunt: (*hunter).failSyncs, needs: disk.MissingStrace},
-		{number: 9, what: "a command whose effect depends on the order of a map, or on a clock", tries: most, hunt: round(10*time.Second, 0, none)},
-		{number: 10, what: "an unknown outcome sent again under a new number", tries: most, hunt: round(25*time.Second, 0, "kill leader, start at once", "pause leader", "isolate leader")},
+		{number: 9, what: "a command whose effect depends on the order of a map, or on a clock", tries: most, hunt: round(mixedPlan{each: 10 * time.Second}, none)},
+		{number: 10, what: "an unknown outcome sent again under a new number", tries: most, hunt: round(mixedPlan{each: 25 * time.Second}, "kill leader, start at once", "pause leader", "isolate leader")},
 		{number: 11, what: "a vote and its term written in two steps", tries: most, hunt: (*hunter).killVoters},
 		{number: 12, what: "an empty log accepted with an old identity", tries: 2, hunt: (*hunter).damageFiles},
-		{number: 13, what: "a change that was answered E_UNAVAILABLE forgotten", tries: most, hunt: round(25*time.Second, 0, "kill leader", "isolate leader", "kill majority")},
+		{number: 13, what: "a change that was answered E_UNAVAILABLE forgotten", tries: most, hunt: round(mixedPlan{each: 25 * time.Second, topics: 2000}, "kill leader", "isolate leader", "kill majority")},
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -70,6 +71,9 @@ type mixedPlan struct {
 	seed   uint64
 	// inactive is as in round.Config.
 	inactive time.Duration
+	// topics is as in load.Config; 0: its default. With few of them what was
+	// refused is soon asked again; with many it stands alone.
+	topics int
 }
 
 // mixed runs the rounds one after another and adds them up. The directory of
@@ -156,7 +160,7 @@ func (h *harness) round(plan mixedPlan, seed uint64, peers int) (*round.Result, 
 		Args: []string{
 			"round", "-binary", plan.binary, "-dir", dir, "-out", out, "-peers", strconv.Itoa(peers),
 			"-seed", strconv.FormatUint(seed, 10), "-length", plan.each.String(), "-faults", plan.kinds,
-			"-inactive", plan.inactive.String(),
+			"-inactive", plan.inactive.String(), "-topics", strconv.Itoa(cmp.Or(plan.topics, load.DefaultConfig().Topics)),
 		},
 	}
 	if h.network {
@@ -191,6 +195,7 @@ func oneRound(ctx context.Context, args []string) error {
 	fs.Uint64Var(&cfg.Seed, "seed", 1, "`number` that all that is random comes from")
 	fs.DurationVar(&cfg.Length, "length", 75*time.Second, "how `long` there are faults")
 	fs.DurationVar(&cfg.Inactive, "inactive", 0, "how `long` a peer's sessions outlive it; 0: longer than the round")
+	fs.IntVar(&cfg.Load.Topics, "topics", cfg.Load.Topics, "`number` of topics that clients share")
 	out := fs.String("out", "", "`path` of the file that takes the result")
 	kinds := fs.String("faults", "", "`names` of the faults, with semicolons; empty: all; none: none")
 	if err := fs.Parse(args); err != nil {

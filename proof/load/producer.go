@@ -64,7 +64,7 @@ func (p *producer) step(ctx context.Context) {
 		if !p.connect() {
 			sleep(ctx, backOff)
 		}
-	case p.rand.IntN(150) == 0:
+	case !p.loyal() && p.rand.IntN(150) == 0:
 		p.hangUp()
 	case time.Since(p.lastPing) > pingEvery:
 		p.ping()
@@ -74,6 +74,10 @@ func (p *producer) step(ctx context.Context) {
 		p.change(history.Unregister)
 	}
 }
+
+// loyal producers stay as long as their peer does: only who was there before an
+// outage and after it can tell whether what was refused in it was done later.
+func (p *producer) loyal() bool { return p.client%2 == 0 }
 
 // hangUp ends the connection: politely, or as if the process had died. The peer
 // may have ended it before, so End stays where the last answer put it.
