@@ -78,14 +78,26 @@ func TestComposeFlags(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	found := regexp.MustCompile(`(?m)^  command: /lookupd (.*)$`).FindStringSubmatch(string(text))
+	found := regexp.MustCompile(`(?m)^  command: >-\n +/lookupd ((?:.|\n    )+)$`).FindStringSubmatch(string(text))
 	if found == nil {
 		t.Fatal("no command of a peer")
 	}
-	cmd := exec.CommandContext(within(t, patience), binaries.lookupd, append(strings.Fields(found[1]), "-print-config")...)
+	dir := t.TempDir()
+	files, _ := initSecrets(t)
+	for name, content := range files {
+		replace(t, filepath.Join(dir, name), content)
+	}
+	flags := strings.Fields(strings.ReplaceAll(found[1], "/run/secrets/lookupd", dir))
+	cmd := exec.CommandContext(within(t, patience), binaries.lookupd, append(flags, "-print-config")...)
 	cmd.Dir = t.TempDir()
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Errorf("lookupd %s -print-config: %v\n%s", found[1], err, out)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Errorf("lookupd %v -print-config: %v\n%s", flags, err, out)
+	}
+	for _, want := range []string{"bootstrap_expect = 3", dir + "/gossip.key", dir + "/ca.pem"} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("no %s in\n%s", want, out)
+		}
 	}
 }
 
