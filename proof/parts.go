@@ -175,7 +175,7 @@ func pausedLeader(ctx context.Context, args []string) error {
 
 func (p *part) pauseTrials(n int, seed uint64) (r fault.Trials, err error) {
 	t, err := fault.NewTarget(p.group, fault.Plan{
-		Lookupd: p.binary, Dir: filepath.Join(p.dir, "paused-"+strconv.FormatUint(seed, 10)), Peers: 3,
+		Lookupd: p.binary, Dir: filepath.Join(p.dir, "paused-"+strconv.FormatUint(seed, 10)), Peers: 3, Proxies: true,
 		Rand: rand.New(rand.NewPCG(seed, 1)), Log: func(string, ...any) {},
 	})
 	if err != nil {

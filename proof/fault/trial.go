@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/lookupd/lookupd/supervisor"
@@ -47,7 +48,10 @@ func (t *Target) pauseTrial(ctx context.Context, r *Trials) error {
 	}
 	defer closeAll(asked)
 	var least uint64
+	release := t.holdReplies(without(t.Cluster.Peers, leader.peer))
+	defer release()
 	_, err = t.stopped(ctx, []*supervisor.Peer{leader.peer}, func() error {
+		release()
 		if _, least, err = t.waitIndex(ctx, without(t.Cluster.Peers, leader.peer)); err != nil {
 			return err
 		}
@@ -78,4 +82,27 @@ func (t *Target) pauseTrial(ctx context.Context, r *Trials) error {
 	}
 	_, err = t.whole(ctx)
 	return err
+}
+
+// holdReplies keeps back what these peers say to others, for so short that nobody
+// notices, and returns what lets it go. A leader that is stopped before that finds
+// answers to questions from before its stop when it goes on: those are what must
+// not count for a lookup that came meanwhile. Without proxies it does nothing.
+func (t *Target) holdReplies(peers []*supervisor.Peer) (release func()) {
+	const shorterThanLease = 150 * time.Millisecond
+	var proxies []*Proxy
+	for _, p := range peers {
+		if before := t.Proxies[p.Name()]; before != nil {
+			before.Peer.Hold(Replies)
+			proxies = append(proxies, before.Peer)
+		}
+	}
+	if len(proxies) > 0 {
+		time.Sleep(shorterThanLease)
+	}
+	return sync.OnceFunc(func() {
+		for _, p := range proxies {
+			p.Release(Replies)
+		}
+	})
 }
