@@ -131,11 +131,13 @@ func (h *harness) hunt(b bug) (int, error) {
 		return 0, err
 	}
 	began := time.Now()
+	var errs []error // a bug may also break what looks for it
 	for try := 1; try <= b.tries; try++ {
 		p := &hunter{harness: h, bug: b, binary: binary}
 		found, err := b.hunt(p, h.seed+uint64(100*b.number+try))
 		if err != nil {
-			return 0, err
+			fmt.Printf("%s: run %d broke: %.300v\n", b.name(), try, err)
+			errs = append(errs, err)
 		}
 		if len(found) > 0 {
 			fmt.Printf("%s: caught in run %d after %v: %.300s\n", b.name(), try, time.Since(began).Round(time.Second), found[0])
@@ -143,7 +145,7 @@ func (h *harness) hunt(b bug) (int, error) {
 		}
 	}
 	fmt.Printf("%s: NOT CAUGHT in %d runs, %v\n", b.name(), b.tries, time.Since(began).Round(time.Second))
-	return 0, nil
+	return 0, errors.Join(errs...)
 }
 
 // stopLeaders makes trials with leaders that are stopped.
