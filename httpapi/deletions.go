@@ -100,7 +100,7 @@ func (d *deletions) note(e registry.Event) {
 		return
 	}
 	name := channelName{e.Topic, e.Channel}
-	if e.Origin == d.node.ID() {
+	if e.Origin.Name() == d.node.ID().Name() { // under an older id too, from before its disk was lost
 		delete(d.byName, name)
 		return
 	}

@@ -235,3 +235,14 @@ func TestChannelDeleteWaitsForItsOwnState(t *testing.T) {
 func TestConsistencyIsNoParameterOfWrites(t *testing.T) {
 	wantDone(t, serveOne(t), "POST /topic/create?topic=t&consistency=whatever")
 }
+
+// TestDeletionBeforeTheDiskWasLost: a peer that came back under a new id has deleted
+// what its older id deleted, so a repeat finds nothing.
+func TestDeletionBeforeTheDiskWasLost(t *testing.T) {
+	p := serveOne(t)
+	p.cluster.propose(p.id, registry.CreateChannel{Topic: "t", Channel: "c"})
+	p.cluster.propose("a-0000beef", registry.DeleteChannel{Topic: "t", Channel: "c"})
+	if a := p.do("POST /channel/delete?topic=t&channel=c"); a.status != 404 {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+}
