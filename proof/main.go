@@ -121,10 +121,14 @@ func (h *harness) line(kind string, seed uint64) ledger.Line {
 	return ledger.Line{Kind: kind, Commit: ledger.Commit(h.root), Seed: seed}
 }
 
-// failed is the error of a run that found something.
+// failed is the error of a run that found something, or looked at too little.
 func failed(line ledger.Line) error {
-	if len(line.Violations) == 0 {
-		return nil
+	const mayBeThin = 4 // one round in so many, on a machine that does much else
+	switch {
+	case len(line.Violations) > 0:
+		return fmt.Errorf("%s: %s\n  %s", line.Kind, line.Verdict(), strings.Join(line.Violations, "\n  "))
+	case line.Thin*mayBeThin > line.Rounds:
+		return fmt.Errorf("%s: %d of %d rounds tested too little\n  %s", line.Kind, line.Thin, line.Rounds, strings.Join(line.Problems, "\n  "))
 	}
-	return fmt.Errorf("%s: %s\n  %s", line.Kind, line.Verdict(), strings.Join(line.Violations, "\n  "))
+	return nil
 }

@@ -60,9 +60,17 @@ func (c *Cluster) Start(ctx context.Context) error {
 	return c.WaitReady(ctx)
 }
 
-// WaitReady waits until all peers are ready.
+// WaitReady waits until all peers are ready, one has exited or ctx ends.
 func (c *Cluster) WaitReady(ctx context.Context) error {
-	return c.each(func(p *Peer) error { return p.WaitReady(ctx) })
+	ctx, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
+	return c.each(func(p *Peer) error {
+		err := p.WaitReady(ctx)
+		if err != nil {
+			giveUp(fmt.Errorf("%s will not be ready", p.Name())) // nor will all
+		}
+		return err
+	})
 }
 
 // Kill ends all peers with SIGKILL, all at once.

@@ -124,7 +124,7 @@ func (l *life) fail(ctx context.Context, cfg FailureConfig, target *fault.Target
 	cfg.Log.Info(evidence, "error", faultErr)
 	r.Evidence = append(r.Evidence, evidence)
 	switch {
-	case errors.Is(faultErr, fault.ErrViolation), errors.Is(faultErr, fault.ErrNotWhole):
+	case errors.Is(faultErr, fault.ErrViolation):
 		r.Broken++
 		r.Problems = append(r.Problems, evidence+": "+faultErr.Error())
 	case faultErr != nil:

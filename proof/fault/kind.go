@@ -16,8 +16,9 @@ var (
 	ErrNoEvidence = errors.New("no evidence that the fault took effect")
 	// ErrViolation: the cluster broke a promise in front of the fault's eyes.
 	ErrViolation = errors.New("promise broken")
-	// ErrNotWhole: the cluster does not come back after the fault has ended.
-	ErrNotWhole = errors.New("not whole after the fault")
+	// ErrNotWhole: the cluster does not come back after the fault has ended, which
+	// is a promise broken too.
+	ErrNotWhole = fmt.Errorf("%w: not whole after the fault", ErrViolation)
 )
 
 // Target is a cluster that faults may break. Its fields do not change while

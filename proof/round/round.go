@@ -1,8 +1,9 @@
 // Package round runs one life of a cluster: clients, faults, and at its end the
-// judges. A round that tested too little fails like one that found a violation.
+// judges. A round that tested too little says so: it proves nothing.
 package round
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -187,6 +188,9 @@ func (r *run) injectFaults(ctx context.Context) {
 		r.cfg.Log("%6.1f s  %s: %s", float64(began)/1e9, kind.Name, evidence)
 		if errors.Is(err, fault.ErrViolation) {
 			r.atEnd = append(r.atEnd, fmt.Sprintf("%s: %v", kind.Name, err))
+			if errors.Is(err, fault.ErrNotWhole) {
+				return // every other fault would wait for it to be whole
+			}
 			continue
 		}
 		if err != nil {
@@ -220,7 +224,22 @@ func (r *run) settle(ctx context.Context) error {
 		errs = append(errs, p.Stop(10*time.Second))
 	}
 	r.load.Stop()
+	for _, p := range r.target.Cluster.Peers {
+		errs = append(errs, r.lookForPanic(p))
+	}
 	return errors.Join(errs...)
+}
+
+// lookForPanic finds in a peer's log what faults that end peers would hide.
+func (r *run) lookForPanic(p *supervisor.Peer) error {
+	log, err := os.ReadFile(p.LogPath())
+	for _, word := range []string{"\npanic: ", "\nfatal error: "} {
+		if i := bytes.Index(log, []byte(word)); i >= 0 {
+			const quoted = 400
+			r.atEnd = append(r.atEnd, fmt.Sprintf("%s: %s", p.Name(), bytes.TrimSpace(log[i:min(len(log), i+quoted)])))
+		}
+	}
+	return err
 }
 
 // sameState waits until all peers have one state at one index.
