@@ -36,7 +36,7 @@ dev: build
 ## test: every test, those with real nsqd, nsqadmin and nsqlookupd included
 test:
 	$(GO) test $(GOFLAGS_TAGS) ./...
-	cd proof && $(GO) test $(GOFLAGS_TAGS) . ./check ./ledger
+	cd proof && $(GO) test $(GOFLAGS_TAGS) . ./check ./ledger ./round
 	cd bench && $(GO) test $(GOFLAGS_TAGS) ./...
 	$(E2E)
 
