@@ -88,7 +88,7 @@ func TestEveryAlertHasARunbook(t *testing.T) {
 // promtool reads rules as Prometheus does, and has tests of what fires.
 func TestAlertsFire(t *testing.T) {
 	promtool := tool(t, "promtool")
-	for _, args := range [][]string{{"check", "rules", "alerts.yml"}, {"test", "rules", "alerts_test.yml"}} {
+	for _, args := range [][]string{{"check", "config", "prometheus.yml"}, {"test", "rules", "alerts_test.yml"}} {
 		if out, err := run(t, "prometheus", promtool, args...); err != nil {
 			t.Errorf("promtool %v: %v\n%s", args, err, out)
 		}
