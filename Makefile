@@ -15,7 +15,7 @@ SEEDED      := 1 2 3 4 5 6 7 8 9 10 11 12 13
 E2E := cd e2e && $(GO) test -timeout 30m $(GOFLAGS_TAGS)
 DEPLOY := cd deploy && $(GO) test $(GOFLAGS_TAGS)
 
-.PHONY: all build run dev test check format vet lint race arrows e2e proof proof-long bench seeded fuzz generate image up down clean help
+.PHONY: all build run dev test check format vet lint race arrows e2e proof proof-long bench seeded fuzz generate image dist up down clean help
 
 all: build
 
@@ -110,6 +110,10 @@ generate:
 image:
 	./deploy/image.sh
 
+## dist: tar.gz and .deb for linux/amd64 and arm64, with SHA256SUMS, into ./dist
+dist:
+	./deploy/dist.sh
+
 ## up: three peers in containers        down: stop them, keep their data
 up: image
 	docker-compose up -d
@@ -118,4 +122,4 @@ down:
 	docker-compose down
 
 clean:
-	rm -rf bin
+	rm -rf bin dist
