@@ -3,6 +3,7 @@ package deploy_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"path/filepath"
 	"regexp"
@@ -205,12 +206,9 @@ func checkGrouping(t *testing.T, shown map[string]map[string]bool, query string,
 	}
 }
 
-// liveMetrics are the labels of all metrics that three real peers show that have
-// done a bit of everything.
-func liveMetrics(t *testing.T) map[string]map[string]bool {
+// startCluster starts three peers with certificates.
+func startCluster(ctx context.Context, t *testing.T) *supervisor.Cluster {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
 	dir := t.TempDir()
 	if out, err := run(t, "", filepath.Join(bin, "lookupctl"), "secrets", "init", dir+"/secrets"); err != nil {
 		t.Fatal(err, out)
@@ -228,6 +226,25 @@ func liveMetrics(t *testing.T) map[string]map[string]bool {
 	if err := cluster.Start(ctx); err != nil {
 		t.Fatal(err)
 	}
+	return cluster
+}
+
+func fetch(ctx context.Context, t *testing.T, p *supervisor.Peer, path string) string {
+	t.Helper()
+	status, body, err := supervisor.Get(ctx, p.URL(path))
+	if err != nil || status != http.StatusOK {
+		t.Fatalf("%s of %s: %d %v", path, p.Name(), status, err)
+	}
+	return string(body)
+}
+
+// liveMetrics are the labels of all metrics that three real peers show that have
+// done a little of everything.
+func liveMetrics(t *testing.T) map[string]map[string]bool {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	cluster := startCluster(ctx, t)
 	answer, err := http.Post(cluster.Peers[0].URL("/topic/create?topic=x"), "", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -237,29 +254,54 @@ func liveMetrics(t *testing.T) map[string]map[string]bool {
 	sample := regexp.MustCompile(`^([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? `)
 	label := regexp.MustCompile(`([a-zA-Z_]+)="(?:[^"\\]|\\.)*"`)
 	for _, p := range cluster.Peers {
-		for _, path := range []string{"/lookup?topic=x", "/topics?consistency=stale", "/metrics"} {
-			status, body, err := supervisor.Get(ctx, p.URL(path))
-			if err != nil || status != http.StatusOK {
-				t.Fatalf("%s: %d %v", path, status, err)
-			}
-			if path != "/metrics" {
+		fetch(ctx, t, p, "/lookup?topic=x")
+		fetch(ctx, t, p, "/topics?consistency=stale")
+		for line := range strings.Lines(fetch(ctx, t, p, "/metrics")) {
+			m := sample.FindStringSubmatch(line)
+			if m == nil {
 				continue
 			}
-			for line := range strings.Lines(string(body)) {
-				m := sample.FindStringSubmatch(line)
-				if m == nil {
-					continue
-				}
-				if shown[m[1]] == nil {
-					shown[m[1]] = map[string]bool{}
-				}
-				// Documents name histograms and summaries as a whole.
-				shown[strings.TrimSuffix(m[1], "_count")] = shown[m[1]]
-				for _, l := range label.FindAllStringSubmatch(m[2], -1) {
-					shown[m[1]][l[1]] = true
-				}
+			if shown[m[1]] == nil {
+				shown[m[1]] = map[string]bool{}
+			}
+			// Documents name histograms and summaries as a whole.
+			shown[strings.TrimSuffix(m[1], "_count")] = shown[m[1]]
+			for _, l := range label.FindAllStringSubmatch(m[2], -1) {
+				shown[m[1]][l[1]] = true
 			}
 		}
 	}
 	return shown
+}
+
+// The metrics of the first three alerts do what the rules expect of them.
+func TestMetricsTellOfLosses(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	peers := startCluster(ctx, t).Peers
+	for _, step := range []struct {
+		kill  []*supervisor.Peer
+		shows []string
+	}{
+		{nil, []string{"lookupd_healthy 1", "lookupd_failure_tolerance 1", `lookupd_peer_up{peer="b"} 1`, `lookupd_peers{suffrage="voter"} 3`}},
+		{peers[1:2], []string{"lookupd_healthy 0", "lookupd_failure_tolerance 0", `lookupd_peer_up{peer="b"} 0`, `lookupd_peer_up{peer="c"} 1`, "lookupd_raft_has_leader 1"}},
+		{peers[2:], []string{`lookupd_peer_up{peer="c"} 0`, "lookupd_raft_has_leader 0"}},
+	} {
+		for _, p := range step.kill {
+			if err := p.Kill(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := supervisor.Poll(ctx, func(ctx context.Context) error {
+			metrics := fetch(ctx, t, peers[0], "/metrics")
+			for _, line := range step.shows {
+				if !strings.Contains(metrics, "\n"+line+"\n") {
+					return fmt.Errorf("a does not show %s", line)
+				}
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
