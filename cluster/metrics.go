@@ -35,6 +35,10 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		leaderChanges:  prometheus.NewCounter(prometheus.CounterOpts{Name: "lookupd_raft_leader_changes_total", Help: "Changes of leader that this peer saw."}),
 		hashChecks:     prometheus.NewCounterVec(prometheus.CounterOpts{Name: "lookupd_state_hash_checks_total", Help: "Comparisons of this peer's state with the others'."}, []string{"result"}),
 	}
+	// Prometheus sees the first of these only if they were 0 before.
+	for _, result := range []string{"equal", "different"} {
+		m.hashChecks.WithLabelValues(result)
+	}
 	reg.MustRegister(m.batchCommands, m.batchDuration, m.batchRetries, m.barriers, m.barrierSeconds,
 		m.rounds, m.roundSeconds, m.roundReaders, m.leaderChanges, m.hashChecks)
 	return m
