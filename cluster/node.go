@@ -109,6 +109,7 @@ type Node struct {
 	leader         *leaderWatch
 	queue          *queue
 	leaderRounds   *rounds
+	confirmers     quickest // of leaderRounds' loop
 	followerRounds *rounds
 	transfers      transferWatch
 	configuring    chan struct{}                       // holds one while the configuration is being changed here

@@ -183,6 +183,7 @@ type Server struct {
 	deletions *deletions
 	bad       throttle      // log lines on bad clients
 	reads     chan struct{} // holds one element per read that waits for the quorum
+	deadlines deadlines
 	answers   answers
 	saves     chan struct{} // likewise for snapshots: each keeps old pages of the state
 	checks    checks
@@ -208,6 +209,7 @@ func New(cfg Config) (*Server, error) {
 		deletions: newDeletions(cfg.Cluster, cfg.Now),
 		bad:       throttle{perSecond: cfg.Limits.LogLines},
 		reads:     make(chan struct{}, cfg.Limits.LinearizableReads),
+		deadlines: deadlines{within: cfg.Limits.AnswerWithin},
 		answers:   answers{room: cfg.Limits.KeptAnswerBytes},
 		saves:     make(chan struct{}, mostSaves),
 	}, nil
