@@ -5,8 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
-	"sync"
-	"time"
 
 	"github.com/lookupd/lookupd/cluster"
 	"github.com/lookupd/lookupd/store"
@@ -76,8 +74,9 @@ func (s *Server) await(r *http.Request, how readHow) (cluster.ReadInfo, error) {
 	return info, err
 }
 
+// awaitQuorum does not notice when the client goes away: nothing waits for long.
 func (s *Server) awaitQuorum() (cluster.ReadInfo, error) {
-	ctx := s.deadlines.next(s.cfg.Now())
+	ctx := s.answerWithin.Next()
 	select {
 	case s.reads <- struct{}{}:
 		defer func() { <-s.reads }()
@@ -88,30 +87,6 @@ func (s *Server) awaitQuorum() (cluster.ReadInfo, error) {
 		return cluster.ReadInfo{}, cluster.ErrOverloaded
 	}
 	return s.cfg.Cluster.Await(ctx, cluster.Linearizable)
-}
-
-// deadlines gives contexts that end after within, or a little earlier: requests
-// that come at about the same time share one. A client that goes away meanwhile
-// is not noticed, but nothing waits longer than this.
-type deadlines struct {
-	within time.Duration
-
-	mu  sync.Mutex
-	ctx context.Context
-	end time.Time // of sharing it
-}
-
-func (d *deadlines) next(now time.Time) context.Context {
-	const sharedFor = 50 // of within, a fiftieth
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.ctx == nil || now.After(d.end) {
-		var cancel context.CancelFunc
-		d.ctx, cancel = context.WithTimeout(context.Background(), d.within)
-		context.AfterFunc(d.ctx, cancel) // it ends by itself
-		d.end = now.Add(d.within / sharedFor)
-	}
-	return d.ctx
 }
 
 func (s *Server) awaitStale(ctx context.Context, reason string) (cluster.ReadInfo, error) {
