@@ -34,7 +34,7 @@ func (s *Server) legacy() http.Handler {
 	router.HandlerFunc(http.MethodGet, "/ping", ping)
 	for path, h := range map[string]endpoint{
 		"/info":     s.info,
-		"/lookup":   s.lookup,
+		lookupPath:  s.lookup,
 		"/topics":   s.topics,
 		"/channels": s.channels,
 		"/nodes":    s.nodes,

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/lookupd/lookupd/cluster"
+	"github.com/lookupd/lookupd/deadline"
 	"github.com/lookupd/lookupd/fsm"
 	"github.com/lookupd/lookupd/registry"
 	"github.com/lookupd/lookupd/session"
@@ -179,14 +180,15 @@ func (c Config) validate() error {
 // Server serves HTTP on one listener. Its methods may be called from any
 // goroutine.
 type Server struct {
-	cfg       Config
-	deletions *deletions
-	bad       throttle      // log lines on bad clients
-	reads     chan struct{} // holds one element per read that waits for the quorum
-	answers   answers
-	saves     chan struct{} // likewise for snapshots: each keeps old pages of the state
-	checks    checks
-	stopping  atomic.Bool
+	cfg          Config
+	deletions    *deletions
+	bad          throttle      // log lines on bad clients
+	reads        chan struct{} // holds one element per read that waits for the quorum
+	answerWithin *deadline.Shared
+	answers      answers
+	saves        chan struct{} // likewise for snapshots: each keeps old pages of the state
+	checks       checks
+	stopping     atomic.Bool
 
 	mu       sync.Mutex // guards what follows; held during Open and Close
 	listener net.Listener
@@ -204,12 +206,13 @@ func New(cfg Config) (*Server, error) {
 		cfg.Counters = NewMetrics(prometheus.NewRegistry())
 	}
 	return &Server{
-		cfg:       cfg,
-		deletions: newDeletions(cfg.Cluster, cfg.Now),
-		bad:       throttle{perSecond: cfg.Limits.LogLines},
-		reads:     make(chan struct{}, cfg.Limits.LinearizableReads),
-		answers:   answers{room: cfg.Limits.KeptAnswerBytes},
-		saves:     make(chan struct{}, mostSaves),
+		cfg:          cfg,
+		deletions:    newDeletions(cfg.Cluster, cfg.Now),
+		bad:          throttle{perSecond: cfg.Limits.LogLines},
+		reads:        make(chan struct{}, cfg.Limits.LinearizableReads),
+		answerWithin: deadline.Within(context.Background(), cfg.Limits.AnswerWithin),
+		answers:      answers{room: cfg.Limits.KeptAnswerBytes},
+		saves:        make(chan struct{}, mostSaves),
 	}, nil
 }
 
