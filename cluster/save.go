@@ -16,6 +16,8 @@ const (
 	// A restart applies what is not in a snapshot again, some 10 us per command.
 	mostUnsaved  = 100_000
 	unsavedShare = 8 // of the registrations, an eighth, if that is more: a snapshot holds them all
+	// Where nothing happens, a snapshot disturbs nobody.
+	quietUnsaved = 10_000
 )
 
 // saveLargeLogs takes a snapshot when the log holds many commands. Raft counts
@@ -23,13 +25,15 @@ const (
 func (n *Node) saveLargeLogs(ctx context.Context) {
 	ticker := time.NewTicker(cmp.Or(n.cfg.Snapshots.Interval, saveCheckEvery))
 	defer ticker.Stop()
-	for {
+	for before := 0; ; before = n.fsm.Unsaved() {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 		}
-		if n.unsavedIsMuch() {
+		now := n.fsm.Unsaved()
+		quiet := now == before && now >= quietUnsaved
+		if quiet || n.unsavedIsMuch() {
 			n.saveNow(ctx)
 		}
 	}
