@@ -18,6 +18,7 @@ const module = "github.com/lookupd/lookupd/"
 // cluster -> fsm -> store -> registry, cluster -> peer.
 var arrows = map[string][]string{
 	"registry":   {},
+	"logring":    {},
 	"seeded":     {},
 	"witness":    {},
 	"secrets":    {},
@@ -27,16 +28,16 @@ var arrows = map[string][]string{
 	"cluster":    {"fsm", "store", "registry", "peer", "seeded", "secrets"},
 	"session":    {"cluster", "fsm", "store", "registry", "seeded"},
 	"tcpproto":   {"session", "cluster", "fsm", "store", "registry", "witness"},
-	"httpapi":    {"session", "cluster", "fsm", "store", "registry"},
+	"httpapi":    {"session", "cluster", "fsm", "store", "registry", "logring"},
 	"supervisor": {},
 	"cmd": {
 		"tcpproto", "httpapi", "session", "cluster", "fsm", "store", "registry", "peer", "supervisor",
-		"witness", "seeded", "secrets",
+		"witness", "seeded", "secrets", "logring",
 	},
 }
 
 // standardOnly lists the folders that import the standard library alone.
-var standardOnly = []string{"registry", "secrets", "seeded", "supervisor", "witness"}
+var standardOnly = []string{"logring", "registry", "secrets", "seeded", "supervisor", "witness"}
 
 // forbidden lists imports from outside that a folder must not have.
 var forbidden = map[string][]string{
