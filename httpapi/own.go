@@ -53,6 +53,12 @@ func (s *Server) own() *http.ServeMux {
 	admin(http.MethodPost, "/v1/leader/transfer", s.transferLeader)
 	admin(http.MethodGet, "/v1/snapshot", s.saveSnapshot)
 	admin(http.MethodPost, importPath, s.importNames)
+	if s.cfg.Process != nil {
+		admin(http.MethodGet, "/v1/config", s.showConfig)
+		admin(http.MethodPut, "/v1/log-level", s.setLogLevel)
+		admin(http.MethodGet, "/v1/logs", s.logs)
+		admin(http.MethodGet, "/v1/bundle", s.bundle)
+	}
 	if s.cfg.Metrics != nil {
 		get("/metrics", s.cfg.Metrics.ServeHTTP)
 	}
@@ -164,7 +170,7 @@ func routeOf(path string) string {
 	case "/ping", "/info", "/lookup", "/topics", "/channels", "/nodes", "/debug",
 		"/topic/create", "/topic/delete", "/topic/tombstone", "/channel/create", "/channel/delete",
 		"/livez", "/readyz", "/metrics", "/v1/status", "/v1/producers", "/v1/check", "/v1/autopilot", "/v1/leader/transfer",
-		"/v1/snapshot", importPath:
+		"/v1/snapshot", importPath, "/v1/config", "/v1/log-level", "/v1/logs", "/v1/bundle":
 		return path
 	}
 	if strings.HasPrefix(path, "/v1/peers/") {

@@ -109,6 +109,9 @@ type Config struct {
 	Version  string
 	Cluster  node
 	Sessions sessions
+	// Process is what operators may look into; nil means there are no routes for
+	// that.
+	Process process
 	// Metrics answers /metrics; nil means there is no such route.
 	Metrics http.Handler
 	// AdminCIDR are the addresses from which admin routes may be called.
@@ -185,8 +188,12 @@ type Server struct {
 	reads     chan struct{} // holds one element per read that waits for the quorum
 	answers   answers
 	saves     chan struct{} // likewise for snapshots: each keeps old pages of the state
+	followers chan struct{} // likewise for those who follow the log
+	bundles   chan struct{} // likewise for support bundles
 	checks    checks
 	stopping  atomic.Bool
+	ending    chan struct{} // closed by Close: what never ends by itself must end
+	end       func()        // closes it, once
 
 	mu       sync.Mutex // guards what follows; held during Open and Close
 	listener net.Listener
@@ -203,6 +210,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Counters == nil {
 		cfg.Counters = NewMetrics(prometheus.NewRegistry())
 	}
+	ending := make(chan struct{})
 	return &Server{
 		cfg:       cfg,
 		deletions: newDeletions(cfg.Cluster, cfg.Now),
@@ -210,6 +218,10 @@ func New(cfg Config) (*Server, error) {
 		reads:     make(chan struct{}, cfg.Limits.LinearizableReads),
 		answers:   answers{room: cfg.Limits.KeptAnswerBytes},
 		saves:     make(chan struct{}, mostSaves),
+		followers: make(chan struct{}, mostFollowers),
+		bundles:   make(chan struct{}, 1),
+		ending:    ending,
+		end:       sync.OnceFunc(func() { close(ending) }),
 	}, nil
 }
 
@@ -269,6 +281,7 @@ func (s *Server) SetStopping() { s.stopping.Store(true) }
 // Close lets open requests end until ctx does, then cuts them off.
 func (s *Server) Close(ctx context.Context) error {
 	s.SetStopping()
+	s.end()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.server == nil {

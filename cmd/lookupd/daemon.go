@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"net"
 	"os"
 	"runtime"
@@ -26,7 +25,7 @@ import (
 // goroutine; stop also undoes a start that failed half way.
 type daemon struct {
 	o       *options
-	log     *slog.Logger
+	log     *journal
 	onFatal func(error)
 
 	pressure   *pressure
@@ -38,8 +37,8 @@ type daemon struct {
 	tcp        *tcpproto.Server
 }
 
-func newDaemon(o *options, log *slog.Logger, onFatal func(error)) *daemon {
-	return &daemon{o: o, log: log, onFatal: onFatal, pressure: newPressure(o, log)}
+func newDaemon(o *options, log *journal, onFatal func(error)) *daemon {
+	return &daemon{o: o, log: log, onFatal: onFatal, pressure: newPressure(o, log.Logger)}
 }
 
 // start opens everything and returns; it does not wait for a leader.
@@ -75,7 +74,7 @@ func (d *daemon) start() (err error) {
 		GossipAddress: d.o.gossipAddress, GossipAdvertise: d.o.gossipAdvertiseAddress,
 		Certificates: d.o.certificates, GossipKeyFile: d.o.gossipKeyFile,
 		Join: d.o.join, BootstrapExpect: d.o.bootstrapExpect, NonVoter: d.o.nonVoter, CleanupDeadPeers: d.o.cleanupDeadPeers,
-		TombstoneLifetime: d.o.tombstoneLifetime, InactiveTimeout: d.o.inactiveProducerTimeout, Version: version, Logger: d.log,
+		TombstoneLifetime: d.o.tombstoneLifetime, InactiveTimeout: d.o.inactiveProducerTimeout, Version: version, Logger: d.log.Logger,
 		Sessions: d.countSessions, HTTPAddress: d.httpAddress, Security: d.security, FreeDisk: d.pressure.disk.Load, OnFatal: d.onFatal, Metrics: cluster.NewMetrics(reg),
 		DiskLow: d.pressure.DiskLow, Limits: d.o.limits.cluster,
 		Snapshots: snapshotsForProof(),
@@ -86,7 +85,7 @@ func (d *daemon) start() (err error) {
 	}
 	sessions := session.NewManager(session.Config{
 		Node: d.node.ID(), Epoch: d.node.Epoch(), InactiveTimeout: d.o.inactiveProducerTimeout,
-		Cluster: session.Over(d.node), Feed: d.node.Feed(), Logger: d.log,
+		Cluster: session.Over(d.node), Feed: d.node.Feed(), Logger: d.log.Logger,
 		AnswerWithin: d.o.limits.tcpAnswer, Limits: d.o.limits.session,
 	})
 	sessions.Start()
@@ -107,7 +106,7 @@ func (d *daemon) start() (err error) {
 
 func (d *daemon) openHTTP(reg *prometheus.Registry, sessions *session.Manager) (err error) {
 	cfg := httpapi.DefaultConfig()
-	cfg.Address, cfg.Version, cfg.Logger = d.o.httpAddress, version, d.log
+	cfg.Address, cfg.Version, cfg.Logger, cfg.Process = d.o.httpAddress, version, d.log.Logger, d
 	cfg.Cluster, cfg.Sessions = d.node, sessions
 	cfg.Metrics = promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
 	cfg.Counters = httpapi.NewMetrics(reg)
@@ -137,7 +136,7 @@ func (d *daemon) httpAddress() string {
 func (d *daemon) openTCP(sessions *session.Manager) error {
 	d.tcp = tcpproto.New(tcpproto.Config{
 		Address: d.o.tcpAddress, BroadcastAddress: d.o.broadcastAddress, Hostname: d.o.hostName,
-		Version: version, HTTPPort: d.httpPort, Sessions: tcpproto.Over(sessions), Logger: d.log,
+		Version: version, HTTPPort: d.httpPort, Sessions: tcpproto.Over(sessions), Logger: d.log.Logger,
 		Limits: d.o.limits.tcp, Overloaded: d.pressure.MemoryHigh,
 	})
 	return d.tcp.Open()

@@ -31,7 +31,7 @@ func loopbackOptions(t *testing.T, dataPath string, more ...string) *options {
 
 func startDaemon(t *testing.T, o *options) (*daemon, error) {
 	t.Helper()
-	d := newDaemon(o, slog.New(slog.DiscardHandler), func(err error) { t.Errorf("fatal: %v", err) })
+	d := newDaemon(o, newJournal(io.Discard, o), func(err error) { t.Errorf("fatal: %v", err) })
 	return d, d.start()
 }
 
@@ -241,7 +241,7 @@ func TestEvenNumbersOfVotersAreWarnedOf(t *testing.T) {
 			var out bytes.Buffer
 			o := loopbackOptions(t, t.TempDir()+"/data")
 			o.bootstrapExpect = voters
-			d := newDaemon(o, newLogger(&out, "", slog.LevelWarn), func(err error) { t.Errorf("fatal: %v", err) })
+			d := newDaemon(o, newJournal(&out, o), func(err error) { t.Errorf("fatal: %v", err) })
 			if err := d.start(); err != nil {
 				t.Fatal(err)
 			}

@@ -62,7 +62,7 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 		}
 		return exitStopped
 	}
-	log := newLogger(stderr, o.logPrefix, levels[strings.ToLower(o.logLevel)])
+	log := newJournal(stderr, o)
 	d := newDaemon(o, log, func(err error) {
 		// Not log.Error alone: the process must end even if stderr blocks or
 		// the disk hangs, and nothing may be written any more.

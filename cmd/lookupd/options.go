@@ -47,6 +47,7 @@ type options struct {
 	limits                  limits
 	origins                 map[string]string // flag name -> where its value comes from
 	hostName                string
+	flags                   *flag.FlagSet
 }
 
 const envPrefix = "LOOKUPD_"
@@ -137,6 +138,7 @@ func (p *prefixes) Set(text string) error {
 func parse(args []string, environ []string) (*options, *flag.FlagSet, error) {
 	o := &options{origins: map[string]string{}}
 	fs := newFlags(o)
+	o.flags = fs
 	if err := fs.Parse(args); err != nil {
 		return o, fs, explainFlag(err, fs)
 	}
