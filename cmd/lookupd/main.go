@@ -17,11 +17,11 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/lookupd/lookupd/cmd/internal/build"
 	"github.com/lookupd/lookupd/store"
 )
 
-// version is lookupd's own, in semver: nsqd and nsqadmin compare it.
-const version = "0.1.0"
+const version = build.Version
 
 // Exit codes. Init systems must not restart after 2, 3 and 4.
 const (
@@ -60,6 +60,9 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 			fmt.Fprintf(stderr, "lookupd: %v\n", err)
 			return exitFailed
 		}
+		return exitStopped
+	case o.checkConfig:
+		fmt.Fprintln(stdout, "The settings are good.")
 		return exitStopped
 	}
 	log := newJournal(stderr, o)

@@ -44,6 +44,7 @@ type options struct {
 	adminCIDR               []netip.Prefix
 	adminTokenFile          string
 	printConfig             bool
+	checkConfig             bool
 	limits                  limits
 	origins                 map[string]string // flag name -> where its value comes from
 	hostName                string
@@ -91,6 +92,7 @@ func newFlags(o *options) *flag.FlagSet {
 	fs.Var((*prefixes)(&o.adminCIDR), "admin-cidr", "`networks` that may use admin routes and /debug/pprof, with commas")
 	fs.StringVar(&o.adminTokenFile, "admin-token-file", "", "`path` of a file with the token that opens admin routes to callers from elsewhere, as Authorization: Bearer ...; read again at each use")
 	fs.BoolVar(&o.printConfig, "print-config", false, "print every value with its origin and exit")
+	fs.BoolVar(&o.checkConfig, "check-config", false, "say all that is wrong with the settings and exit: 0 if nothing is, else 2")
 	limitFlags(&o.limits).VisitAll(func(f *flag.Flag) { fs.Var(f.Value, f.Name, f.Usage) })
 	return fs
 }
@@ -186,7 +188,7 @@ func (o *options) readFile(fs *flag.FlagSet) error {
 	for _, key := range sortedKeys(values) {
 		name := strings.ReplaceAll(key, "_", "-")
 		f := fs.Lookup(name)
-		if f == nil || name == "config" {
+		if f == nil || name == "config" || isCommand(name) {
 			faults = append(faults, fmt.Errorf("%s: unknown key %q%s", o.configFile, key, didYouMean(name, fs, "_")))
 			continue
 		}

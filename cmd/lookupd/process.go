@@ -80,7 +80,7 @@ func (d *daemon) Settings() []httpapi.Setting {
 // in files.
 func (o *options) settings() (all []httpapi.Setting) {
 	o.flags.VisitAll(func(f *flag.Flag) {
-		if f.Name != "version" && f.Name != "print-config" {
+		if !isCommand(f.Name) {
 			all = append(all, httpapi.Setting{Name: f.Name, Value: f.Value.String(), Origin: o.origin(f.Name)})
 		}
 	})
