@@ -66,7 +66,7 @@ func newCheck(o *options) *cobra.Command {
 	f.StringVar(&c.format, "format", "", strings.Join(checkFormats, ", ")+" (default text, or what -o says)")
 	f.IntVar(&c.expect, "expect", 0, "number of peers that there must be")
 	f.BoolVar(&c.probe, "probe", true, "ask peers and nsqds from here whether they answer where they say")
-	return cmd
+	return o.watchable(cmd)
 }
 
 // asUnknown makes an error of check Nagios' unknown.
@@ -243,7 +243,7 @@ func (c *checkOptions) printCheck(d httpapi.Check) {
 	default:
 		fmt.Fprintln(c.out, d.Sentence)
 		for _, f := range d.Findings {
-			fmt.Fprintf(c.out, "%-4s  %-12s  %s\n", f.Level, f.Rule, f.What)
+			fmt.Fprintf(c.out, "%s%*s  %-12s  %s\n", c.painted(string(f.Level)), len(httpapi.LevelCrit)-len(f.Level), "", f.Rule, f.What)
 			for _, more := range []string{f.Impact, f.Next} {
 				if more != "" {
 					fmt.Fprintf(c.out, "%20s-> %s\n", "", more)
