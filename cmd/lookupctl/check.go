@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -171,7 +170,7 @@ func probe(ctx context.Context, rule string, addresses map[string]string, timeou
 		turns <- struct{}{}
 		all.Go(func() {
 			defer func() { <-turns }()
-			err := pingAt(ctx, address)
+			err := httpapi.Ping(ctx, address, probeWithin)
 			mu.Lock()
 			defer mu.Unlock()
 			switch {
@@ -201,25 +200,6 @@ func probe(ctx context.Context, rule string, addresses map[string]string, timeou
 		findings = []httpapi.Finding{{Rule: rule, Level: httpapi.LevelOK, What: fmt.Sprintf("%d of %d answer from here", len(addresses), len(addresses))}}
 	}
 	return findings
-}
-
-func pingAt(ctx context.Context, address string) error {
-	ctx, cancel := context.WithTimeout(ctx, probeWithin)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/ping", nil)
-	if err != nil {
-		return err
-	}
-	request.Close = true
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("status %d", response.StatusCode)
-	}
-	return nil
 }
 
 func (c *checkOptions) printCheck(d httpapi.Check) {

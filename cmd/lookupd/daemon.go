@@ -31,7 +31,7 @@ type daemon struct {
 	pressure   *pressure
 	dir        *store.Dir
 	node       *cluster.Node
-	sessions   atomic.Pointer[session.Manager] // the node asks for their number from the start
+	sessions   atomic.Pointer[session.Manager] // the node asks for their numbers from the start
 	advertised atomic.Pointer[string]          // told to ask here; nil until HTTP listens
 	http       *httpapi.Server
 	tcp        *tcpproto.Server
@@ -75,7 +75,7 @@ func (d *daemon) start() (err error) {
 		Certificates: d.o.certificates, GossipKeyFile: d.o.gossipKeyFile,
 		Join: d.o.join, BootstrapExpect: d.o.bootstrapExpect, NonVoter: d.o.nonVoter, CleanupDeadPeers: d.o.cleanupDeadPeers,
 		TombstoneLifetime: d.o.tombstoneLifetime, InactiveTimeout: d.o.inactiveProducerTimeout, Version: version, Logger: d.log.Logger,
-		Sessions: d.countSessions, HTTPAddress: d.httpAddress, Security: d.security, FreeDisk: d.pressure.disk.Load, OnFatal: d.onFatal, Metrics: cluster.NewMetrics(reg),
+		Sessions: d.sessionStats, HTTPAddress: d.httpAddress, Security: d.security, FreeDisk: d.pressure.disk.Load, OnFatal: d.onFatal, Metrics: cluster.NewMetrics(reg),
 		DiskLow: d.pressure.DiskLow, Limits: d.o.limits.cluster,
 		Snapshots: snapshotsForProof(),
 	})
@@ -144,11 +144,16 @@ func (d *daemon) openTCP(sessions *session.Manager) error {
 
 func (d *daemon) httpPort() int { return d.http.Addr().(*net.TCPAddr).Port }
 
-func (d *daemon) countSessions() int {
-	if sessions := d.sessions.Load(); sessions != nil {
-		return sessions.Stats().Sessions
+// sessionStats is what the other peers are told of the sessions here.
+func (d *daemon) sessionStats() cluster.SessionStats {
+	sessions := d.sessions.Load()
+	if sessions == nil {
+		return cluster.SessionStats{}
 	}
-	return 0
+	stats := sessions.Stats()
+	return cluster.SessionStats{
+		Sessions: stats.Sessions, Pending: stats.DeclaredPending, PendingFor: stats.PendingFor, Shared: sessions.SharedAddresses(),
+	}
 }
 
 // announce says, once, what an operator needs to know about this start.
