@@ -39,7 +39,10 @@ func (s *Server) own() *http.ServeMux {
 	get("/livez", livez)
 	get("/readyz", s.readyz)
 	get("/v1/status", s.status)
-	get("/v1/producers", s.producers)
+	get("/v1/producers", s.endpointV1(s.withToken(func(w http.ResponseWriter, r *http.Request) error {
+		s.producers(w, r)
+		return nil
+	})))
 	get("/v1/check", s.endpointV1(s.check))
 	get("/v1/autopilot", s.endpointV1(s.autopilot))
 	admin := func(method, path string, h endpoint) {

@@ -41,6 +41,8 @@ var (
 	errNotFound           = apiError{http.StatusNotFound, "NOT_FOUND"}
 	errMethodNotAllowed   = apiError{http.StatusMethodNotAllowed, "METHOD_NOT_ALLOWED"}
 	errForbidden          = apiError{http.StatusForbidden, "FORBIDDEN"}
+	errTLSRequired        = apiError{http.StatusForbidden, "TLS_REQUIRED"}
+	errUnauthorized       = apiError{http.StatusUnauthorized, "UNAUTHORIZED"}
 	errCrossSite          = apiError{http.StatusForbidden, "CROSS_SITE_REQUEST"}
 	errBodyTooBig         = apiError{http.StatusRequestEntityTooLarge, "BODY_TOO_BIG"}
 	errURLTooLong         = apiError{http.StatusRequestURITooLong, "URL_TOO_LONG"}
@@ -105,6 +107,8 @@ func hintTo(e apiError) string {
 		{errForbidden, "call from -admin-cidr (default: the peer's own host) by an address or the peer's own name, or send the token of -admin-token-file as Authorization: Bearer ..."},
 		{errInvalidLevel, "give ?level=debug, info, warn, error or fatal"},
 		{errInvalidLines, "give fewer: the log itself has all"},
+		{errTLSRequired, "use https://"},
+		{errUnauthorized, "send a token of -lookup-token-file as Authorization: Bearer ..., or call as an admin"},
 		{errCrossSite, "browsers may not send changes from other sites"},
 		{errInvalidBody, "send {\"create\":[{\"topic\":\"t\",\"channels\":[\"c\"]}],\"delete\":[]}; docs/http.md has the rules"},
 		{errLimit, "raise the limit (docs/operations.md, Limits), or import less"},

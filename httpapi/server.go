@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -122,6 +123,12 @@ type Config struct {
 	// AdminTokenFile holds the token that opens admin routes to callers from
 	// anywhere; "" means there is none. It is read again at each use.
 	AdminTokenFile string
+	// Certificate returns what to show to clients now; nil means plain HTTP.
+	Certificate func() *tls.Certificate
+	// LookupTokenFile holds the tokens, one a line, of which routes that show or
+	// change the registry want one, except from admins; "" means they want none. It
+	// is read again when it changes.
+	LookupTokenFile string
 	// OnNoQuorumStale makes reads that did not ask for a consistency fall back
 	// to marked stale answers.
 	OnNoQuorumStale bool
@@ -191,6 +198,7 @@ type Server struct {
 	followers chan struct{} // likewise for those who follow the log
 	bundles   chan struct{} // likewise for support bundles
 	checks    checks
+	tokens    *tokens // for lookups; nil if none is wanted
 	stopping  atomic.Bool
 	ending    chan struct{} // closed by Close: what never ends by itself must end
 	end       func()        // closes it, once
@@ -210,6 +218,10 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Counters == nil {
 		cfg.Counters = NewMetrics(prometheus.NewRegistry())
 	}
+	var lookupTokens *tokens
+	if cfg.LookupTokenFile != "" {
+		lookupTokens = &tokens{path: cfg.LookupTokenFile}
+	}
 	ending := make(chan struct{})
 	return &Server{
 		cfg:       cfg,
@@ -220,6 +232,7 @@ func New(cfg Config) (*Server, error) {
 		saves:     make(chan struct{}, mostSaves),
 		followers: make(chan struct{}, mostFollowers),
 		bundles:   make(chan struct{}, 1),
+		tokens:    lookupTokens,
 		ending:    ending,
 		end:       sync.OnceFunc(func() { close(ending) }),
 	}, nil
@@ -237,6 +250,9 @@ func (s *Server) Open() error {
 	if err != nil {
 		return fmt.Errorf("listen for HTTP on %s: %w", s.cfg.Address, err)
 	}
+	if s.cfg.Certificate != nil {
+		inner = eitherListener{inner, s.tlsConfig()}
+	}
 	s.listener = newLimitedListener(inner, s.cfg.Limits, s.cfg.Overloaded, func(remote net.Addr, reason string) {
 		s.cfg.Counters.refusedOne(reason)
 		s.bad.warn(s.cfg.Logger, s.cfg.Now(), "HTTP connection refused", "why", reason, "remote", remote.String())
@@ -247,6 +263,7 @@ func (s *Server) Open() error {
 		ReadHeaderTimeout: limits.HeaderTimeout,
 		ReadTimeout:       limits.ReadTimeout,
 		IdleTimeout:       limits.IdleTimeout,
+		ConnContext:       withConn,
 		MaxHeaderBytes:    limits.HeaderBytes,
 		ErrorLog:          slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelDebug),
 	}

@@ -34,6 +34,7 @@ type daemon struct {
 	sessions   atomic.Pointer[session.Manager] // the node asks for their numbers from the start
 	advertised atomic.Pointer[string]          // told to ask here; nil until HTTP listens
 	http       *httpapi.Server
+	shown      *serverCertificate // by http; nil for none
 	tcp        *tcpproto.Server
 }
 
@@ -111,7 +112,12 @@ func (d *daemon) openHTTP(reg *prometheus.Registry, sessions *session.Manager) (
 	cfg.Metrics = promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
 	cfg.Counters = httpapi.NewMetrics(reg)
 	cfg.AdminCIDR, cfg.AdminHosts = d.o.adminCIDR, []string{d.o.broadcastAddress, d.o.hostName}
-	cfg.AdminTokenFile = d.o.adminTokenFile
+	cfg.AdminTokenFile, cfg.LookupTokenFile = d.o.adminTokenFile, d.o.lookupTokenFile
+	if d.shown, err = openServerCertificate(d.o.httpCertificate, d.log); err != nil {
+		return err
+	}
+	d.shown.register(reg)
+	cfg.Certificate = d.shown.show()
 	cfg.Limits, cfg.Overloaded = d.o.limits.http, d.pressure.MemoryHigh
 	cfg.OnNoQuorumStale = d.o.onNoQuorum == "stale"
 	if d.http, err = httpapi.New(cfg); err != nil {
@@ -168,8 +174,10 @@ func (d *daemon) announce() {
 	if missing := d.o.unprotected(); missing != "" {
 		d.log.Warn("-insecure: whoever reaches the peer and gossip ports can read and change what peers say; keep them in a trusted network", "without", missing)
 	}
-	if info, err := os.Stat(d.o.adminTokenFile); err == nil && info.Mode().Perm()&0o007 != 0 {
-		d.log.Warn("every user of this host can read the admin token: chmod 0600 the file", "admin-token-file", d.o.adminTokenFile)
+	for name, path := range map[string]string{"admin-token-file": d.o.adminTokenFile, "lookup-token-file": d.o.lookupTokenFile} {
+		if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o007 != 0 {
+			d.log.Warn("every user of this host can read the token: chmod 0600 the file", name, path)
+		}
 	}
 	if n := d.o.bootstrapExpect; n == 2 || n == 4 {
 		d.log.Warn("an even number of voters survives no more failures than one voter less", "bootstrap-expect", n)
@@ -200,6 +208,7 @@ func (d *daemon) stop() error {
 	if d.http != nil {
 		errs = append(errs, d.http.Close(ctx))
 	}
+	d.shown.close()
 	if d.node != nil {
 		errs = append(errs, d.node.Close())
 	}

@@ -43,6 +43,8 @@ type options struct {
 	onNoQuorum              string
 	adminCIDR               []netip.Prefix
 	adminTokenFile          string
+	lookupTokenFile         string
+	httpCertificate         secrets.ServerFiles
 	printConfig             bool
 	checkConfig             bool
 	limits                  limits
@@ -91,6 +93,9 @@ func newFlags(o *options) *flag.FlagSet {
 	o.adminCIDR = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
 	fs.Var((*prefixes)(&o.adminCIDR), "admin-cidr", "`networks` that may use admin routes and /debug/pprof, with commas")
 	fs.StringVar(&o.adminTokenFile, "admin-token-file", "", "`path` of a file with the token that opens admin routes to callers from elsewhere, as Authorization: Bearer ...; read again at each use")
+	fs.StringVar(&o.lookupTokenFile, "lookup-token-file", "", "`path` of a file with tokens, one a line; HTTP routes that show or change the registry then want one, as Authorization: Bearer ..., except from admins and but for /channels, which nsqd asks; read again when it changes")
+	fs.StringVar(&o.httpCertificate.Certificate, "http-tls-cert", "", "`path` of a certificate for HTTPS on the HTTP port, PEM; plain requests but health checks are refused then. It is read again when it changes, as the next is")
+	fs.StringVar(&o.httpCertificate.Key, "http-tls-key", "", "`path` of its key, which nobody else may read")
 	fs.BoolVar(&o.printConfig, "print-config", false, "print every value with its origin and exit")
 	fs.BoolVar(&o.checkConfig, "check-config", false, "say all that is wrong with the settings and exit: 0 if nothing is, else 2")
 	limitFlags(&o.limits).VisitAll(func(f *flag.Flag) { fs.Var(f.Value, f.Name, f.Usage) })
@@ -289,6 +294,11 @@ func (o *options) validate() error {
 	if o.adminTokenFile != "" {
 		if _, err := httpapi.ReadToken(o.adminTokenFile); err != nil {
 			fault("admin-token-file", "%w", err)
+		}
+	}
+	if o.lookupTokenFile != "" {
+		if _, err := httpapi.ReadTokens(o.lookupTokenFile); err != nil {
+			fault("lookup-token-file", "%w", err)
 		}
 	}
 	o.limits.complete()

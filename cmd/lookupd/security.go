@@ -28,6 +28,9 @@ func (o *options) checkSecrets(fault func(name, format string, args ...any)) {
 	if o.certificates.Given() {
 		o.checkCertificates(fault)
 	}
+	if o.httpCertificate.Given() {
+		o.checkHTTPCertificate(fault)
+	}
 	if o.gossipKeyFile != "" {
 		if _, err := secrets.LoadGossipKeys(o.gossipKeyFile); err != nil {
 			fault("gossip-key-file", "%w", err)
@@ -58,6 +61,19 @@ func (o *options) checkCertificates(fault func(name, format string, args ...any)
 	}
 	if _, err := o.certificates.Load(time.Now()); err != nil {
 		fault("peer-tls-cert", "%w", err)
+	}
+}
+
+func (o *options) checkHTTPCertificate(fault func(name, format string, args ...any)) {
+	switch {
+	case o.httpCertificate.Key == "":
+		fault("http-tls-key", "is not given, and -http-tls-cert is: both or none")
+	case o.httpCertificate.Certificate == "":
+		fault("http-tls-cert", "is not given, and -http-tls-key is: both or none")
+	default:
+		if _, err := o.httpCertificate.Load(time.Now()); err != nil {
+			fault("http-tls-cert", "%w", err)
+		}
 	}
 }
 
