@@ -183,6 +183,9 @@ func (n *Node) isOpen() bool {
 // come back under its old id.
 func (n *Node) openIdentity() error {
 	dir := n.cfg.Dir
+	if err := refusePeersFile(dir.Path()); err != nil {
+		return err
+	}
 	id, found, err := dir.LoadIdentity()
 	if err != nil {
 		return err
