@@ -112,11 +112,15 @@ type Security struct {
 	GossipKey bool `json:"gossip_key"`
 	// CertificateEnds is when the certificate of the peer port ends, in Unix
 	// seconds, 0 if there is none.
-	CertificateEnds int64 `json:"certificate_ends"`
+	CertificateEnds     int64 `json:"certificate_ends"`
+	HTTPCertificateEnds int64 `json:"http_certificate_ends"` // the same of the HTTP port
 }
 
 func (s Security) wire() *peerpb.Security {
-	return &peerpb.Security{Exposed: s.Exposed, PeerTls: s.PeerTLS, GossipKey: s.GossipKey, CertificateEnds: s.CertificateEnds}
+	return &peerpb.Security{
+		Exposed: s.Exposed, PeerTls: s.PeerTLS, GossipKey: s.GossipKey,
+		CertificateEnds: s.CertificateEnds, HttpCertificateEnds: s.HTTPCertificateEnds,
+	}
 }
 
 // securityOf returns nil for a peer whose version does not say.
@@ -124,7 +128,10 @@ func securityOf(s *peerpb.Security) *Security {
 	if s == nil {
 		return nil
 	}
-	return &Security{Exposed: s.Exposed, PeerTLS: s.PeerTls, GossipKey: s.GossipKey, CertificateEnds: s.CertificateEnds}
+	return &Security{
+		Exposed: s.Exposed, PeerTLS: s.PeerTls, GossipKey: s.GossipKey,
+		CertificateEnds: s.CertificateEnds, HTTPCertificateEnds: s.HttpCertificateEnds,
+	}
 }
 
 // mostShared is how many producers of two nsqds a peer tells of.

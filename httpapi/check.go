@@ -414,22 +414,30 @@ func securityRule(f facts) (found []Finding) {
 
 func certificatesRule(f facts) (found []Finding) {
 	for _, p := range f.status.Peers {
-		if p.Security == nil || p.Security.CertificateEnds == 0 {
+		if p.Security == nil {
 			continue
 		}
-		ends := time.Unix(p.Security.CertificateEnds, 0)
-		left := ends.Sub(f.now)
-		if left > certificateWarns {
-			continue
+		for _, c := range []struct {
+			of, impact string
+			ends       int64
+		}{
+			{"the certificate of " + p.Name, "after that the other peers refuse it", p.Security.CertificateEnds},
+			{"the certificate of the HTTP port of " + p.Name, "after that consumers, nsqds and nsqadmin refuse it", p.Security.HTTPCertificateEnds},
+		} {
+			ends := time.Unix(c.ends, 0)
+			left := ends.Sub(f.now)
+			if c.ends == 0 || left > certificateWarns {
+				continue
+			}
+			finding := Finding{
+				Level: LevelWarn, Subject: p.Name, What: fmt.Sprintf("%s ends on %s", c.of, ends.UTC().Format(time.DateOnly)),
+				Impact: c.impact, Next: "put a new one in its place; it is read again by itself",
+			}
+			if left < certificateCrit {
+				finding.Level = LevelCrit
+			}
+			found = append(found, finding)
 		}
-		finding := Finding{
-			Level: LevelWarn, Subject: p.Name, What: fmt.Sprintf("the certificate of %s ends on %s", p.Name, ends.UTC().Format(time.DateOnly)),
-			Impact: "after that the other peers refuse it", Next: "put a new one in its place; it is read again by itself",
-		}
-		if left < certificateCrit {
-			finding.Level = LevelCrit
-		}
-		found = append(found, finding)
 	}
 	return found
 }

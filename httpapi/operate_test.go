@@ -187,6 +187,9 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 		{"certificate about to end", "certificates", "the certificate of a ends on ", httpapi.LevelWarn, func(s *cluster.Status) {
 			s.Peers[0].Security = &cluster.Security{CertificateEnds: soon}
 		}},
+		{"HTTP certificate about to end", "certificates", "the certificate of the HTTP port of a ends on ", httpapi.LevelWarn, func(s *cluster.Status) {
+			s.Peers[0].Security = &cluster.Security{HTTPCertificateEnds: soon}
+		}},
 		{"certificate at its end", "certificates", "the certificate of a ends on ", httpapi.LevelCrit, func(s *cluster.Status) {
 			s.Peers[0].Security = &cluster.Security{CertificateEnds: time.Now().Unix()}
 		}},

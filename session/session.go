@@ -35,7 +35,7 @@ type Session struct {
 	declared declared
 	box      outbox
 	progress time.Duration // when a change was last committed, or the first of those in box came
-	flight   *flight // the proposal under way
+	flight   *flight       // the proposal under way
 }
 
 // Producer returns the producer's id.

@@ -69,6 +69,10 @@ func (d *daemon) start() (err error) {
 	if err != nil {
 		return err
 	}
+	// Before the node, which tells others when it ends.
+	if d.shown, err = openServerCertificate(d.o.httpCertificate, d.log); err != nil {
+		return err
+	}
 	d.node = cluster.New(cluster.Config{
 		Dir: d.dir, Name: d.o.nodeName,
 		PeerAddress: d.o.peerAddress, PeerAdvertise: d.o.peerAdvertiseAddress,
@@ -113,9 +117,6 @@ func (d *daemon) openHTTP(reg *prometheus.Registry, sessions *session.Manager) (
 	cfg.Counters = httpapi.NewMetrics(reg)
 	cfg.AdminCIDR, cfg.AdminHosts = d.o.adminCIDR, []string{d.o.broadcastAddress, d.o.hostName}
 	cfg.AdminTokenFile, cfg.LookupTokenFile = d.o.adminTokenFile, d.o.lookupTokenFile
-	if d.shown, err = openServerCertificate(d.o.httpCertificate, d.log); err != nil {
-		return err
-	}
 	d.shown.register(reg)
 	cfg.Certificate = d.shown.show()
 	cfg.Limits, cfg.Overloaded = d.o.limits.http, d.pressure.MemoryHigh
@@ -208,10 +209,10 @@ func (d *daemon) stop() error {
 	if d.http != nil {
 		errs = append(errs, d.http.Close(ctx))
 	}
-	d.shown.close()
 	if d.node != nil {
 		errs = append(errs, d.node.Close())
 	}
+	d.shown.close()
 	d.pressure.close()
 	if d.dir != nil {
 		errs = append(errs, d.dir.Close())

@@ -105,6 +105,9 @@ func (d *daemon) security() cluster.Security {
 	if ends, ok := d.node.CertificateEnds(); ok {
 		told.CertificateEnds = ends.Unix()
 	}
+	if d.shown != nil {
+		told.HTTPCertificateEnds = d.shown.current.Load().Ends().Unix()
+	}
 	return told
 }
 

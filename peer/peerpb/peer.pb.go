@@ -1011,13 +1011,14 @@ func (x *SharedAddress) GetSecond() string {
 
 // Security is how a peer's ports between peers are protected.
 type Security struct {
-	state           protoimpl.MessageState `protogen:"open.v1"`
-	Exposed         bool                   `protobuf:"varint,1,opt,name=exposed,proto3" json:"exposed,omitempty"` // they listen off loopback
-	PeerTls         bool                   `protobuf:"varint,2,opt,name=peer_tls,json=peerTls,proto3" json:"peer_tls,omitempty"`
-	GossipKey       bool                   `protobuf:"varint,3,opt,name=gossip_key,json=gossipKey,proto3" json:"gossip_key,omitempty"`
-	CertificateEnds int64                  `protobuf:"varint,4,opt,name=certificate_ends,json=certificateEnds,proto3" json:"certificate_ends,omitempty"` // Unix seconds, 0 without a certificate
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	state               protoimpl.MessageState `protogen:"open.v1"`
+	Exposed             bool                   `protobuf:"varint,1,opt,name=exposed,proto3" json:"exposed,omitempty"` // they listen off loopback
+	PeerTls             bool                   `protobuf:"varint,2,opt,name=peer_tls,json=peerTls,proto3" json:"peer_tls,omitempty"`
+	GossipKey           bool                   `protobuf:"varint,3,opt,name=gossip_key,json=gossipKey,proto3" json:"gossip_key,omitempty"`
+	CertificateEnds     int64                  `protobuf:"varint,4,opt,name=certificate_ends,json=certificateEnds,proto3" json:"certificate_ends,omitempty"`               // Unix seconds, 0 without a certificate
+	HttpCertificateEnds int64                  `protobuf:"varint,5,opt,name=http_certificate_ends,json=httpCertificateEnds,proto3" json:"http_certificate_ends,omitempty"` // the same of the HTTP port
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *Security) Reset() {
@@ -1074,6 +1075,13 @@ func (x *Security) GetGossipKey() bool {
 func (x *Security) GetCertificateEnds() int64 {
 	if x != nil {
 		return x.CertificateEnds
+	}
+	return 0
+}
+
+func (x *Security) GetHttpCertificateEnds() int64 {
+	if x != nil {
+		return x.HttpCertificateEnds
 	}
 	return 0
 }
@@ -2242,13 +2250,14 @@ const file_peer_proto_rawDesc = "" +
 	"\vproducer_id\x18\x01 \x01(\tR\n" +
 	"producerId\x12\x14\n" +
 	"\x05first\x18\x02 \x01(\tR\x05first\x12\x16\n" +
-	"\x06second\x18\x03 \x01(\tR\x06second\"\x89\x01\n" +
+	"\x06second\x18\x03 \x01(\tR\x06second\"\xbd\x01\n" +
 	"\bSecurity\x12\x18\n" +
 	"\aexposed\x18\x01 \x01(\bR\aexposed\x12\x19\n" +
 	"\bpeer_tls\x18\x02 \x01(\bR\apeerTls\x12\x1d\n" +
 	"\n" +
 	"gossip_key\x18\x03 \x01(\bR\tgossipKey\x12)\n" +
-	"\x10certificate_ends\x18\x04 \x01(\x03R\x0fcertificateEnds\"Z\n" +
+	"\x10certificate_ends\x18\x04 \x01(\x03R\x0fcertificateEnds\x122\n" +
+	"\x15http_certificate_ends\x18\x05 \x01(\x03R\x13httpCertificateEnds\"Z\n" +
 	"\vOrphanGroup\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1c\n" +
