@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nsqio/go-nsq"
 
@@ -22,7 +23,7 @@ import (
 func (w *world) securePeer(t *testing.T, args ...string) (p *supervisor.Peer, ca string) {
 	t.Helper()
 	authority := secretstest.NewAuthority(t)
-	files := secretstest.WriteServer(t, w.dir, authority.Issue(t, secretstest.Host("localhost")))
+	files := secretstest.WriteServer(t, w.dir, authority.Issue(t, secretstest.Host("localhost"), secretstest.Valid(-time.Hour, 90*24*time.Hour)))
 	ca = filepath.Join(w.dir, "http-ca.pem")
 	secretstest.Replace(t, ca, secretstest.PEM(authority))
 	p = w.NewPeer(supervisor.PeerConfig{
