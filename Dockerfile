@@ -12,5 +12,8 @@ VOLUME /data
 # V1, HTTP, peers, gossip
 EXPOSE 4160 4161 4162 4163 4163/udp
 
+# Whether this peer itself serves, not how the cluster is: to restart it mends the former alone.
+HEALTHCHECK --interval=5s --timeout=6s --start-period=15s --retries=3 CMD ["/lookupctl", "check", "--local", "--quiet"]
+
 # No ENTRYPOINT: as with NSQ's image, the command names the program.
 CMD ["/lookupd"]

@@ -13,8 +13,9 @@ SEEDED      := 1 2 3 4 5 6 7 8 9 10 11 12 13
 # Without a package list go test shows what was printed: the tests that this
 # machine cannot run, and why. LOOKUPD_FAULTS=require makes those fail.
 E2E := cd e2e && $(GO) test -timeout 30m $(GOFLAGS_TAGS)
+DEPLOY := cd deploy && $(GO) test $(GOFLAGS_TAGS)
 
-.PHONY: all build run dev test check format vet lint race arrows e2e proof proof-long bench seeded fuzz generate image up down clean help
+.PHONY: all build run dev test check format vet lint race arrows e2e proof proof-long bench seeded fuzz generate image dist up down clean help
 
 all: build
 
@@ -36,8 +37,9 @@ dev: build
 ## test: every test, those with real nsqd, nsqadmin and nsqlookupd included
 test:
 	$(GO) test $(GOFLAGS_TAGS) ./...
-	cd proof && $(GO) test $(GOFLAGS_TAGS) . ./check ./ledger
+	cd proof && $(GO) test $(GOFLAGS_TAGS) . ./check ./ledger ./round
 	cd bench && $(GO) test $(GOFLAGS_TAGS) ./...
+	$(DEPLOY)
 	$(E2E)
 
 ## proof: try to break every promise, about 15 minutes; needs root, loop devices and strace for all of it
@@ -67,12 +69,14 @@ vet:
 	cd proof && $(GO) vet $(GOFLAGS_TAGS) ./...
 	cd e2e && $(GO) vet $(GOFLAGS_TAGS) ./...
 	cd bench && $(GO) vet $(GOFLAGS_TAGS) ./...
+	cd deploy && $(GO) vet $(GOFLAGS_TAGS) ./...
 
 lint:
 	$(STATICCHECK) $(GOFLAGS_TAGS) ./...
 	cd proof && $(STATICCHECK) $(GOFLAGS_TAGS) ./...
 	cd e2e && $(STATICCHECK) $(GOFLAGS_TAGS) ./...
 	cd bench && $(STATICCHECK) $(GOFLAGS_TAGS) ./...
+	cd deploy && $(STATICCHECK) $(GOFLAGS_TAGS) ./...
 
 ## arrows: imports go one way
 arrows:
@@ -106,6 +110,10 @@ generate:
 image:
 	./deploy/image.sh
 
+## dist: tar.gz and .deb for linux/amd64 and arm64, with SHA256SUMS, into ./dist
+dist:
+	./deploy/dist.sh
+
 ## up: three peers in containers        down: stop them, keep their data
 up: image
 	docker-compose up -d
@@ -114,4 +122,4 @@ down:
 	docker-compose down
 
 clean:
-	rm -rf bin
+	rm -rf bin dist

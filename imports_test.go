@@ -18,6 +18,7 @@ const module = "github.com/lookupd/lookupd/"
 // cluster -> fsm -> store -> registry, cluster -> peer.
 var arrows = map[string][]string{
 	"registry":   {},
+	"deadline":   {},
 	"logring":    {},
 	"seeded":     {},
 	"witness":    {},
@@ -26,9 +27,9 @@ var arrows = map[string][]string{
 	"fsm":        {"store", "registry", "witness", "seeded"},
 	"peer":       {"registry", "seeded", "secrets"},
 	"cluster":    {"fsm", "store", "registry", "peer", "seeded", "secrets"},
-	"session":    {"cluster", "fsm", "store", "registry", "seeded"},
+	"session":    {"cluster", "fsm", "store", "registry", "seeded", "deadline"},
 	"tcpproto":   {"session", "cluster", "fsm", "store", "registry", "witness"},
-	"httpapi":    {"session", "cluster", "fsm", "store", "registry", "logring"},
+	"httpapi":    {"session", "cluster", "fsm", "store", "registry", "deadline", "logring"},
 	"supervisor": {},
 	"cmd": {
 		"tcpproto", "httpapi", "session", "cluster", "fsm", "store", "registry", "peer", "supervisor",
@@ -37,7 +38,7 @@ var arrows = map[string][]string{
 }
 
 // standardOnly lists the folders that import the standard library alone.
-var standardOnly = []string{"logring", "registry", "secrets", "seeded", "supervisor", "witness"}
+var standardOnly = []string{"deadline", "logring", "registry", "secrets", "seeded", "supervisor", "witness"}
 
 // forbidden lists imports from outside that a folder must not have.
 var forbidden = map[string][]string{

@@ -11,7 +11,8 @@ type Metrics struct {
 	batchCommands  prometheus.Histogram
 	batchDuration  prometheus.Histogram
 	batchRetries   prometheus.Counter
-	barriers       *prometheus.CounterVec
+	barriersOK     prometheus.Counter
+	barriersFailed prometheus.Counter
 	barrierSeconds prometheus.Histogram
 	rounds         *prometheus.CounterVec
 	roundSeconds   *prometheus.HistogramVec
@@ -27,7 +28,6 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		batchCommands:  prometheus.NewHistogram(prometheus.HistogramOpts{Name: "lookupd_batch_commands", Help: "Commands in one committed batch of this peer.", Buckets: prometheus.ExponentialBuckets(1, 2, 12)}),
 		batchDuration:  prometheus.NewHistogram(prometheus.HistogramOpts{Name: "lookupd_batch_commit_duration_seconds", Help: "From proposing a batch of this peer to its result.", Buckets: seconds}),
 		batchRetries:   prometheus.NewCounter(prometheus.CounterOpts{Name: "lookupd_batch_retries_total", Help: "Attempts to commit a batch that had no result."}),
-		barriers:       prometheus.NewCounterVec(prometheus.CounterOpts{Name: "lookupd_read_barriers_total", Help: "Read barriers by result."}, []string{"result"}),
 		barrierSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "lookupd_read_barrier_duration_seconds", Help: "Wait of a linearizable reader.", Buckets: seconds}),
 		rounds:         prometheus.NewCounterVec(prometheus.CounterOpts{Name: "lookupd_read_index_rounds_total", Help: "Rounds of the read index."}, []string{"role", "result"}),
 		roundSeconds:   prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "lookupd_read_index_round_duration_seconds", Help: "Duration of a round.", Buckets: seconds}, []string{"role"}),
@@ -35,7 +35,13 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		leaderChanges:  prometheus.NewCounter(prometheus.CounterOpts{Name: "lookupd_raft_leader_changes_total", Help: "Changes of leader that this peer saw."}),
 		hashChecks:     prometheus.NewCounterVec(prometheus.CounterOpts{Name: "lookupd_state_hash_checks_total", Help: "Comparisons of this peer's state with the others'."}, []string{"result"}),
 	}
-	reg.MustRegister(m.batchCommands, m.batchDuration, m.batchRetries, m.barriers, m.barrierSeconds,
+	// Prometheus sees the first of these only if they were 0 before.
+	for _, result := range []string{"equal", "different"} {
+		m.hashChecks.WithLabelValues(result)
+	}
+	barriers := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "lookupd_read_barriers_total", Help: "Read barriers by result."}, []string{"result"})
+	m.barriersOK, m.barriersFailed = barriers.WithLabelValues("ok"), barriers.WithLabelValues("no_quorum")
+	reg.MustRegister(m.batchCommands, m.batchDuration, m.batchRetries, barriers, m.barrierSeconds,
 		m.rounds, m.roundSeconds, m.roundReaders, m.leaderChanges, m.hashChecks)
 	return m
 }
@@ -48,11 +54,11 @@ func (m *Metrics) batchDone(commands int, took time.Duration) {
 func (m *Metrics) batchRetried() { m.batchRetries.Inc() }
 
 func (m *Metrics) barrierDone(took time.Duration) {
-	m.barriers.WithLabelValues("ok").Inc()
+	m.barriersOK.Inc()
 	m.barrierSeconds.Observe(took.Seconds())
 }
 
-func (m *Metrics) barrierFailed() { m.barriers.WithLabelValues("no_quorum").Inc() }
+func (m *Metrics) barrierFailed() { m.barriersFailed.Inc() }
 
 func (m *Metrics) hashesCompared(result string) { m.hashChecks.WithLabelValues(result).Inc() }
 

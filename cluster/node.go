@@ -80,6 +80,7 @@ type Config struct {
 type SnapshotConfig struct {
 	Threshold, TrailingLogs uint64
 	Interval                time.Duration
+	Commands                int // not raft's: see saveLargeLogs
 }
 
 func (c Config) alone() bool { return len(c.Join) == 0 && c.BootstrapExpect <= 1 }
@@ -109,6 +110,7 @@ type Node struct {
 	leader         *leaderWatch
 	queue          *queue
 	leaderRounds   *rounds
+	confirmers     quickest // of leaderRounds' loop
 	followerRounds *rounds
 	transfers      transferWatch
 	configuring    chan struct{}                       // holds one while the configuration is being changed here
@@ -333,6 +335,7 @@ func (n *Node) startLoops() {
 	n.loops.Go(func() { n.form(n.ctx) })
 	n.loops.Go(func() { n.compareHashes(n.ctx) })
 	n.loops.Go(func() { n.watchRemoval(n.ctx) })
+	n.loops.Go(func() { n.saveLargeLogs(n.ctx) })
 }
 
 // Close stops in order, within 4 s or so; it closes no session. It is safe to

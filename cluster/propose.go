@@ -20,6 +20,11 @@ const (
 	retryAfter = 20 * time.Millisecond
 	// refusedAfter is the pause after a leader said that a batch cannot be.
 	refusedAfter = time.Second
+
+	// After a batch of many the next one waits a moment for its callers to come
+	// again: a part of what the batch took, and no more than gatherAtMost.
+	gatherShare  = 8
+	gatherAtMost = time.Millisecond
 )
 
 // Submit appends commands to what this peer will propose; the order of calls is
@@ -83,8 +88,14 @@ func (n *Node) runBatches(ctx context.Context) {
 			if len(batch) == 0 {
 				break
 			}
+			began := time.Now()
 			if n.proposeBatch(ctx, number+1, batch) {
 				number++
+			}
+			if len(batch) > 1 {
+				// Those who now have their answers are about to ask again. Without
+				// this they would for ever miss the batch of those who wait now.
+				n.leader.pause(ctx, min(time.Since(began)/gatherShare, gatherAtMost))
 			}
 		}
 	}

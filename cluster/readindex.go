@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -198,7 +199,7 @@ func (n *Node) ready(ctx context.Context, term uint64) error {
 }
 
 // confirm returns nil when a majority of the voters said, after the call, that
-// their term is at most ours.
+// their term is at most ours. Only the loop of the leader's rounds calls it.
 func (n *Node) confirm(ctx context.Context, term uint64) error {
 	if seeded.VerifyLeaderForTerm {
 		return n.raft.VerifyLeader().Error()
@@ -208,30 +209,14 @@ func (n *Node) confirm(ctx context.Context, term uint64) error {
 	if self {
 		needed--
 	}
-	if needed == 0 {
-		return nil
+	others := slices.DeleteFunc(voters, func(id registry.NodeID) bool { return id == n.id })
+	if !n.confirmers.ask(others, needed, func(id registry.NodeID) bool {
+		answer, err := n.net.Confirm(ctx, id, &peerpb.ConfirmRequest{Term: term, ClusterId: n.ClusterID()})
+		return err == nil && answer.Ok
+	}) {
+		return fmt.Errorf("%w: no majority of voters confirmed term %d", errRound, term)
 	}
-	answers := make(chan bool, len(voters))
-	asked := 0
-	for _, id := range voters {
-		if id == n.id {
-			continue
-		}
-		asked++
-		go func() {
-			answer, err := n.net.Confirm(ctx, id, &peerpb.ConfirmRequest{Term: term, ClusterId: n.ClusterID()})
-			answers <- err == nil && answer.Ok
-		}()
-	}
-	for range asked {
-		if <-answers {
-			needed--
-		}
-		if needed == 0 {
-			return nil
-		}
-	}
-	return fmt.Errorf("%w: no majority of voters confirmed term %d", errRound, term)
+	return nil
 }
 
 // Confirm says whether this peer's term is at most the asking leader's. While

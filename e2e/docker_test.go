@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,6 +22,7 @@ const composeFile = "docker-compose.yml"
 // composition is docker-compose.yml, brought up under a name of its own.
 type composition struct {
 	t       *testing.T
+	project string
 	command []string // docker compose, or docker-compose
 	env     []string
 	peers   []string // HTTP addresses, in order a, b, c
@@ -32,7 +34,7 @@ type composition struct {
 // composition ports that are free. Without an engine the test is skipped.
 func compose(t *testing.T) *composition {
 	t.Helper()
-	c := &composition{t: t}
+	c := &composition{t: t, project: fmt.Sprintf("lookupd-e2e-%d", os.Getpid())}
 	if out, err := exec.CommandContext(within(t, patience), "docker", "info").CombinedOutput(); err != nil {
 		skipNeeds(t, fmt.Sprintf("a Docker engine (%v: %.300s)", err, out))
 	}
@@ -49,7 +51,7 @@ func compose(t *testing.T) *composition {
 	if err != nil {
 		t.Fatal(err)
 	}
-	name := fmt.Sprintf("lookupd-e2e-%d", os.Getpid())
+	name := c.project
 	c.env = append(os.Environ(), "COMPOSE_PROJECT_NAME="+name, "LOOKUPD_IMAGE="+name+":lookupd", "NSQ_IMAGE="+name+":nsq")
 	for i, key := range []string{
 		"A_TCP", "A_HTTP", "B_TCP", "B_HTTP", "C_TCP", "C_HTTP", "NSQD_1_TCP", "NSQD_1_HTTP", "NSQD_2_TCP", "NSQD_2_HTTP", "NSQADMIN",
@@ -118,6 +120,47 @@ func (c *composition) waitHealthy(services ...string) {
 			health := strings.TrimSpace(c.exec("docker", "inspect", "--format", "{{.State.Health.Status}}", id))
 			if health != "healthy" {
 				return fmt.Errorf("%s is %s", service, health)
+			}
+		}
+		return nil
+	})
+}
+
+// network returns the name of the network that a container is in.
+func (c *composition) network(id string) string {
+	c.t.Helper()
+	return strings.TrimSpace(c.exec("docker", "inspect", "--format", "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}}{{end}}", id))
+}
+
+// addresses are those of services in their network.
+func (c *composition) addresses(services ...string) (all []string) {
+	c.t.Helper()
+	for _, service := range services {
+		id := strings.TrimSpace(c.run("ps", "-q", service))
+		all = append(all, strings.TrimSpace(c.exec("docker", "inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", id)))
+	}
+	return all
+}
+
+// others waits until b and c call the cluster that; meanwhile no answer of
+// theirs may lack what was declared.
+func (c *composition) others(t *testing.T, state string) {
+	t.Helper()
+	eventually(t, func(ctx context.Context) error {
+		for _, address := range c.peers[1:] {
+			if body, err := get(ctx, address, "/channels?topic=orders"); err == nil && !strings.Contains(body, "billing") {
+				t.Errorf("%s answers %s", address, body)
+			}
+			body, err := get(ctx, address, "/v1/status")
+			if err != nil {
+				return err
+			}
+			var s clusterStatus
+			if err := json.Unmarshal([]byte(body), &s); err != nil {
+				return err
+			}
+			if s.State != state || len(s.Peers) != len(c.peers) {
+				return fmt.Errorf("status %s, want %s", body, state)
 			}
 		}
 		return nil
@@ -202,8 +245,41 @@ func TestCompose(t *testing.T) {
 			return err
 		})
 	})
-	t.Run("new containers, old state", func(t *testing.T) {
-		c.run("--profile", "nsq", "down") // removes the containers and the network, with all addresses
+	t.Run("killed", func(t *testing.T) {
+		victim := strings.TrimSpace(c.run("ps", "-q", peers[0]))
+		c.exec("docker", "kill", victim) // by hand, so Docker does not restart it
+		c.others(t, "degraded")
+		c.exec("docker", "start", victim)
+		c.waitHealthy(peers...)
+		c.others(t, "healthy")
+	})
+	t.Run("cut off", func(t *testing.T) {
+		victim := strings.TrimSpace(c.run("ps", "-q", peers[0]))
+		network := c.network(victim)
+		c.exec("docker", "network", "disconnect", network, victim)
+		c.others(t, "degraded")
+		if out, err := c.output("docker", "exec", victim, "lookupctl", "lookup", "shipped"); err == nil {
+			t.Errorf("a peer that is cut off answers: %s", out)
+		}
+		c.exec("docker", "network", "connect", "--alias", peers[0], network, victim)
+		c.others(t, "healthy")
+		eventually(t, func(context.Context) error { // until it has heard from the leader
+			out, err := c.output("docker", "exec", victim, "lookupctl", "lookup", "shipped")
+			if err == nil && !strings.Contains(out, "nsqd-1") {
+				t.Errorf("after its return it answers %s", out)
+			}
+			return err
+		})
+	})
+	t.Run("new containers and addresses, old state", func(t *testing.T) {
+		first := strings.TrimSpace(c.run("ps", "-q", peers[0]))
+		before := c.addresses(peers...)
+		subnet := strings.TrimSpace(c.exec("docker", "network", "inspect", "--format", "{{(index .IPAM.Config 0).Subnet}}", c.network(first)))
+		c.run("--profile", "nsq", "down") // removes the containers and the network
+		// Else Docker may give out the same addresses again.
+		taken := c.project + "-taken"
+		c.exec("docker", "network", "create", "--subnet", subnet, taken)
+		t.Cleanup(func() { c.exec("docker", "network", "rm", taken) })
 		c.run("up", "-d")
 		c.waitHealthy(peers...)
 		for _, address := range c.peers {
@@ -211,5 +287,11 @@ func TestCompose(t *testing.T) {
 				t.Errorf("topics %s %v, want those of before", body, err)
 			}
 		}
+		for i, address := range c.addresses(peers...) {
+			if slices.Contains(before, address) {
+				t.Errorf("%s has %s, which is no new address", peers[i], address)
+			}
+		}
+		c.others(t, "healthy")
 	})
 }

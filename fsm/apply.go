@@ -93,6 +93,9 @@ func (f *FSM) transact(entries []entry) (responses []any, err error) {
 	if err != nil {
 		return nil, err
 	}
+	for _, e := range entries {
+		f.unsaved.Add(int64(len(e.batch.Commands)))
+	}
 	if witness.On {
 		for _, e := range entries {
 			witness.Applied(e.Index, e.Term, uint8(e.Type), e.Data)

@@ -34,6 +34,7 @@ type FSM struct {
 	state         atomic.Pointer[store.State]
 	applied       applied
 	configuration atomic.Uint64 // index of the last raft configuration applied
+	unsaved       atomic.Int64  // see Unsaved
 	feed          Feed
 	marks         marks
 	retired       sync.WaitGroup // states that Restore replaced and that have readers still
@@ -79,6 +80,10 @@ func (f *FSM) Applied() (index, term uint64) { return f.applied.get() }
 
 // ConfigurationIndex returns the index of the last raft configuration applied, 0 if none was.
 func (f *FSM) ConfigurationIndex() uint64 { return f.configuration.Load() }
+
+// Unsaved returns how many commands were applied since the latest snapshot: a
+// restart applies them again.
+func (f *FSM) Unsaved() int { return int(f.unsaved.Load()) }
 
 // WaitApplied returns nil once Applied's index is at least index, or ctx's error.
 func (f *FSM) WaitApplied(ctx context.Context, index uint64) error {

@@ -18,6 +18,7 @@ func (f *FSM) Snapshot() (raft.FSMSnapshot, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.unsaved, s.of = f.unsaved.Swap(0), f
 	return s, nil
 }
 
@@ -33,11 +34,19 @@ func (f *FSM) begin() (*snapshot, error) {
 type snapshot struct {
 	state     *store.Snapshot
 	clusterID string
+
+	of      *FSM // nil if raft does not keep it
+	unsaved int64
 }
 
 // Persist writes the snapshot. A failure cancels the sink and is returned, else
 // raft would count on a snapshot that is not there.
-func (s *snapshot) Persist(sink raft.SnapshotSink) error {
+func (s *snapshot) Persist(sink raft.SnapshotSink) (err error) {
+	defer func() {
+		if err != nil {
+			s.of.unsaved.Add(s.unsaved)
+		}
+	}()
 	if err := s.write(sink); err != nil {
 		return errors.Join(fmt.Errorf("write snapshot: %w", err), sink.Cancel())
 	}
@@ -89,6 +98,7 @@ func (f *FSM) Restore(r io.ReadCloser) error {
 	f.retire(f.state.Swap(state), f.path)
 	f.path = path
 	f.configuration.Store(configuration)
+	f.unsaved.Store(0)
 	f.feed.reset(index)
 	f.applied.publish(index, term)
 	f.config.Logger.Info("restored a snapshot", "index", index, "term", term)

@@ -108,6 +108,37 @@ func TestFailedPersistCancelsAndTells(t *testing.T) {
 	}
 }
 
+// TestUnsaved counts what a restart would apply again.
+func TestUnsaved(t *testing.T) {
+	m := filled(t)
+	const commands = 8
+	want := func(when string, n int) {
+		t.Helper()
+		if got := m.Unsaved(); got != n {
+			t.Errorf("%s: %d, want %d", when, got, n)
+		}
+	}
+	want("before a snapshot", commands)
+	failing, err := m.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want("while one is written", 0)
+	m.apply(batch(nodeB, 3, registry.DeleteTopic{Topic: "t"}))
+	if err := failing.Persist(&sink{closeError: errSink}); err == nil {
+		t.Fatal("no error")
+	}
+	failing.Release()
+	want("after it failed", commands+1)
+	data := m.snapshot()
+	want("after a good one", 0)
+	m.apply(batch(nodeB, 4, registry.DeleteTopic{Topic: "t"}))
+	if err := m.restore(data); err != nil {
+		t.Fatal(err)
+	}
+	want("after a restore", 0)
+}
+
 func TestBadSnapshotChangesNothing(t *testing.T) {
 	good := filled(t).snapshot()
 	edited := func(at int, with byte) []byte {

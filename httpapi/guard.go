@@ -12,9 +12,14 @@ import (
 	"time"
 )
 
+// Paths that more than one place knows.
 const (
 	pprofPrefix = "/debug/pprof"
 	v1Prefix    = "/v1/"
+	livezPath   = "/livez"
+	readyzPath  = "/readyz"
+	metricsPath = "/metrics"
+	lookupPath  = "/lookup"
 )
 
 // handler puts the guards before the routes. From the outside: panics and the
@@ -74,8 +79,12 @@ func (s *Server) limitRequest(next http.Handler) http.Handler {
 			s.refuse(w, r, errBodyTooBig)
 			return
 		}
+		if r.ContentLength == 0 { // -1: nobody knows
+			next.ServeHTTP(w, r)
+			return
+		}
 		r.Body = http.MaxBytesReader(w, r.Body, limits.BodyBytes)
-		if r.ContentLength != 0 && !strings.HasPrefix(r.URL.Path, pprofPrefix) && r.URL.Path != importPath {
+		if !strings.HasPrefix(r.URL.Path, pprofPrefix) && r.URL.Path != importPath {
 			var tooBig *http.MaxBytesError
 			if _, err := io.Copy(io.Discard, r.Body); errors.As(err, &tooBig) {
 				s.refuse(w, r, errBodyTooBig)

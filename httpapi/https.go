@@ -17,7 +17,7 @@ import (
 // Health checks, which tell nothing of the registry, need no TLS.
 
 // plainRoutes are served without TLS in any case.
-var plainRoutes = []string{"/ping", "/livez", "/readyz"}
+var plainRoutes = []string{"/ping", livezPath, readyzPath}
 
 // tlsRequiredJSON is nsqd's answer to plain requests where it wants TLS.
 type tlsRequiredJSON struct {

@@ -34,7 +34,7 @@ func (s *Server) legacy() http.Handler {
 	router.HandlerFunc(http.MethodGet, "/ping", ping)
 	for path, h := range map[string]endpoint{
 		"/info":     s.info,
-		"/lookup":   s.withToken(s.lookup),
+		lookupPath:  s.withToken(s.lookup),
 		"/topics":   s.withToken(s.topics),
 		"/channels": s.channels, // without a token: nsqd asks it before it makes a topic, and has none
 		"/nodes":    s.withToken(s.nodes),

@@ -73,15 +73,21 @@ func (l *limitedListener) release(addr netip.Addr) {
 
 // limitedConn gives each write its own deadline: http.Server has only one for
 // the whole answer, which a long profile or, later, a blocking lookup may exceed.
+// To set one for each write is dear, so a write has between one and one and a
+// quarter of writeTimeout.
 type limitedConn struct {
 	net.Conn
 	writeTimeout time.Duration
+	writeUntil   time.Time // the deadline; http.Server writes from one goroutine at a time
 	release      func()
 }
 
 func (c *limitedConn) Write(b []byte) (int, error) {
-	if err := c.SetWriteDeadline(time.Now().Add(c.writeTimeout)); err != nil {
-		return 0, err
+	if now := time.Now(); c.writeUntil.Sub(now) < c.writeTimeout {
+		c.writeUntil = now.Add(c.writeTimeout + c.writeTimeout/4)
+		if err := c.SetWriteDeadline(c.writeUntil); err != nil {
+			return 0, err
+		}
 	}
 	return c.Conn.Write(b)
 }

@@ -14,17 +14,25 @@ import (
 // statusWithin bounds /v1/status, which asks the other peers.
 const statusWithin = 2 * time.Second
 
-// routes puts lookupd's own routes before nsqlookupd's. What the mux has no
-// pattern for goes on to the other router with its path as it came.
+// routes puts lookupd's own routes beside nsqlookupd's, which get every other
+// path as it came.
 func (s *Server) routes() http.Handler {
 	own, legacy := s.own(), s.legacy()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if _, pattern := own.Handler(r); pattern != "" {
+		if isOwn(r.URL.Path) {
 			own.ServeHTTP(w, r)
 			return
 		}
 		legacy.ServeHTTP(w, r)
 	})
+}
+
+func isOwn(path string) bool {
+	switch path {
+	case livezPath, readyzPath, metricsPath:
+		return true
+	}
+	return strings.HasPrefix(path, v1Prefix)
 }
 
 func (s *Server) own() *http.ServeMux {
@@ -36,8 +44,8 @@ func (s *Server) own() *http.ServeMux {
 			s.failV1(w, errMethodNotAllowed, r.Method+" is not possible here", "use GET")
 		})
 	}
-	get("/livez", livez)
-	get("/readyz", s.readyz)
+	get(livezPath, livez)
+	get(readyzPath, s.readyz)
 	get("/v1/status", s.status)
 	get("/v1/producers", s.endpointV1(s.withToken(func(w http.ResponseWriter, r *http.Request) error {
 		s.producers(w, r)
@@ -63,9 +71,9 @@ func (s *Server) own() *http.ServeMux {
 		admin(http.MethodGet, "/v1/bundle", s.bundle)
 	}
 	if s.cfg.Metrics != nil {
-		get("/metrics", s.cfg.Metrics.ServeHTTP)
+		get(metricsPath, s.cfg.Metrics.ServeHTTP)
 	}
-	mux.HandleFunc("/v1/", func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc(v1Prefix, func(w http.ResponseWriter, r *http.Request) {
 		s.failV1(w, errNotFound, "there is no route "+clip(r.URL.Path), "docs/http.md lists the routes of this version")
 	})
 	return mux
@@ -98,7 +106,7 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 		line(false, "[-]", "stopping")
 	}
 	strict := r.URL.Query().Has("quorum")
-	if lost := s.noQuorum(r.Context(), strict); lost == "" {
+	if lost := s.noQuorum(strict); lost == "" {
 		line(true, "", "quorum ok")
 	} else if strict {
 		line(false, "[-]", lost)
@@ -109,14 +117,14 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 }
 
 // noQuorum returns "" or what is wrong. The strict form runs a read barrier.
-func (s *Server) noQuorum(ctx context.Context, strict bool) string {
+func (s *Server) noQuorum(strict bool) string {
 	if lost := s.cfg.Cluster.NoQuorumSince(); lost > 0 {
 		return fmt.Sprintf("no quorum for %v", lost.Round(time.Second))
 	}
 	if !strict {
 		return ""
 	}
-	_, err := s.awaitQuorum(ctx)
+	_, err := s.awaitQuorum()
 	if err != nil && !errors.Is(err, cluster.ErrNotReady) { // which has a line of its own
 		return "no quorum: " + err.Error()
 	}
@@ -170,9 +178,9 @@ func writeText(w http.ResponseWriter, status int, text string) {
 // routeOf names the route of a path for metrics: one of a fixed set.
 func routeOf(path string) string {
 	switch path {
-	case "/ping", "/info", "/lookup", "/topics", "/channels", "/nodes", "/debug",
+	case "/ping", "/info", lookupPath, "/topics", "/channels", "/nodes", "/debug",
 		"/topic/create", "/topic/delete", "/topic/tombstone", "/channel/create", "/channel/delete",
-		"/livez", "/readyz", "/metrics", "/v1/status", "/v1/producers", "/v1/check", "/v1/autopilot", "/v1/leader/transfer",
+		livezPath, readyzPath, metricsPath, "/v1/status", "/v1/producers", "/v1/check", "/v1/autopilot", "/v1/leader/transfer",
 		"/v1/snapshot", importPath, "/v1/config", "/v1/log-level", "/v1/logs", "/v1/bundle":
 		return path
 	}

@@ -67,16 +67,16 @@ func (s *Server) await(r *http.Request, how readHow) (cluster.ReadInfo, error) {
 	if how.consistency == cluster.Stale {
 		return s.awaitStale(r.Context(), "asked")
 	}
-	info, err := s.awaitQuorum(r.Context())
+	info, err := s.awaitQuorum()
 	if how.fallBack && isNoQuorum(err) {
 		return s.awaitStale(r.Context(), "no_quorum")
 	}
 	return info, err
 }
 
-func (s *Server) awaitQuorum(ctx context.Context) (cluster.ReadInfo, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.Limits.AnswerWithin)
-	defer cancel()
+// awaitQuorum does not notice when the client goes away: nothing waits for long.
+func (s *Server) awaitQuorum() (cluster.ReadInfo, error) {
+	ctx := s.answerWithin.Next()
 	select {
 	case s.reads <- struct{}{}:
 		defer func() { <-s.reads }()

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/lookupd/lookupd/cluster"
+	"github.com/lookupd/lookupd/deadline"
 	"github.com/lookupd/lookupd/fsm"
 	"github.com/lookupd/lookupd/registry"
 	"github.com/lookupd/lookupd/session"
@@ -189,19 +190,20 @@ func (c Config) validate() error {
 // Server serves HTTP on one listener. Its methods may be called from any
 // goroutine.
 type Server struct {
-	cfg       Config
-	deletions *deletions
-	bad       throttle      // log lines on bad clients
-	reads     chan struct{} // holds one element per read that waits for the quorum
-	answers   answers
-	saves     chan struct{} // likewise for snapshots: each keeps old pages of the state
-	followers chan struct{} // likewise for those who follow the log
-	bundles   chan struct{} // likewise for support bundles
-	checks    checks
-	tokens    *tokens // for lookups; nil if none is wanted
-	stopping  atomic.Bool
-	ending    chan struct{} // closed by Close: what never ends by itself must end
-	end       func()        // closes it, once
+	cfg          Config
+	deletions    *deletions
+	bad          throttle      // log lines on bad clients
+	reads        chan struct{} // holds one element per read that waits for the quorum
+	answerWithin *deadline.Shared
+	answers      answers
+	saves        chan struct{} // likewise for snapshots: each keeps old pages of the state
+	followers    chan struct{} // likewise for those who follow the log
+	bundles      chan struct{} // likewise for support bundles
+	checks       checks
+	tokens       *tokens // for lookups; nil if none is wanted
+	stopping     atomic.Bool
+	ending       chan struct{} // closed by Close: what never ends by itself must end
+	end          func()        // closes it, once
 
 	mu       sync.Mutex // guards what follows; held during Open and Close
 	listener net.Listener
@@ -224,17 +226,18 @@ func New(cfg Config) (*Server, error) {
 	}
 	ending := make(chan struct{})
 	return &Server{
-		cfg:       cfg,
-		deletions: newDeletions(cfg.Cluster, cfg.Now),
-		bad:       throttle{perSecond: cfg.Limits.LogLines},
-		reads:     make(chan struct{}, cfg.Limits.LinearizableReads),
-		answers:   answers{room: cfg.Limits.KeptAnswerBytes},
-		saves:     make(chan struct{}, mostSaves),
-		followers: make(chan struct{}, mostFollowers),
-		bundles:   make(chan struct{}, 1),
-		tokens:    lookupTokens,
-		ending:    ending,
-		end:       sync.OnceFunc(func() { close(ending) }),
+		cfg:          cfg,
+		deletions:    newDeletions(cfg.Cluster, cfg.Now),
+		bad:          throttle{perSecond: cfg.Limits.LogLines},
+		reads:        make(chan struct{}, cfg.Limits.LinearizableReads),
+		answerWithin: deadline.Within(context.Background(), cfg.Limits.AnswerWithin),
+		answers:      answers{room: cfg.Limits.KeptAnswerBytes},
+		saves:        make(chan struct{}, mostSaves),
+		followers:    make(chan struct{}, mostFollowers),
+		bundles:      make(chan struct{}, 1),
+		tokens:       lookupTokens,
+		ending:       ending,
+		end:          sync.OnceFunc(func() { close(ending) }),
 	}, nil
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/lookupd/lookupd/proof/fault"
 	"github.com/lookupd/lookupd/proof/ledger"
+	"github.com/lookupd/lookupd/proof/round"
 	"github.com/lookupd/lookupd/supervisor"
 	"github.com/lookupd/lookupd/supervisor/lab"
 )
@@ -121,14 +122,16 @@ func (h *harness) line(kind string, seed uint64) ledger.Line {
 	return ledger.Line{Kind: kind, Commit: ledger.Commit(h.root), Seed: seed}
 }
 
-// failed is the error of a run that found something, or looked at too little.
+// failed is the error of a run that found something, or tested too little.
 func failed(line ledger.Line) error {
-	const mayBeThin = 4 // one round in so many, on a machine that does much else
-	switch {
-	case len(line.Violations) > 0:
+	if len(line.Violations) > 0 {
 		return fmt.Errorf("%s: %s\n  %s", line.Kind, line.Verdict(), strings.Join(line.Violations, "\n  "))
-	case line.Thin*mayBeThin > line.Rounds:
-		return fmt.Errorf("%s: %d of %d rounds tested too little\n  %s", line.Kind, line.Thin, line.Rounds, strings.Join(line.Problems, "\n  "))
+	}
+	if line.Rounds == 0 {
+		return nil
+	}
+	if thin := round.Thin(line.Ops, line.Seconds, line.ReadsDuringFaults, len(line.Faults) > 0); len(thin) > 0 {
+		return fmt.Errorf("%s: the run tested too little: %s", line.Kind, strings.Join(thin, "; "))
 	}
 	return nil
 }

@@ -118,6 +118,7 @@ func (h *harness) mixed(plan mixedPlan) (ledger.Line, error) {
 
 func add(line *ledger.Line, r *round.Result) {
 	line.Rounds++
+	line.Seconds += r.Seconds
 	if len(r.Problems) > 0 {
 		line.Thin++
 		line.Problems = append(line.Problems, r.Problems...)

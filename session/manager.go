@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/lookupd/lookupd/deadline"
 	"github.com/lookupd/lookupd/registry"
 )
 
@@ -65,6 +66,8 @@ type Manager struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	work   sync.WaitGroup
+	// answerWithin bounds the wait of a command.
+	answerWithin *deadline.Shared
 
 	rivals rivals
 
@@ -82,12 +85,13 @@ func NewManager(cfg Config) *Manager {
 	cfg = cfg.withDefaults()
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Manager{
-		cfg:      cfg,
-		log:      cfg.Logger,
-		began:    time.Now(),
-		ctx:      ctx,
-		cancel:   cancel,
-		sessions: make(map[registry.ProducerID]*Session),
+		cfg:          cfg,
+		log:          cfg.Logger,
+		began:        time.Now(),
+		ctx:          ctx,
+		cancel:       cancel,
+		answerWithin: deadline.Within(ctx, cfg.AnswerWithin),
+		sessions:     make(map[registry.ProducerID]*Session),
 	}
 }
 
@@ -124,8 +128,7 @@ func (m *Manager) Close() {
 // the producer on this peer is replaced and its end called. The only error is
 // ErrStopped.
 func (m *Manager) Open(info registry.ProducerInfo, end func(reason string)) (*Session, error) {
-	ctx, cancel := context.WithTimeout(m.ctx, m.cfg.AnswerWithin)
-	defer cancel()
+	ctx := m.answerWithin.Next()
 	s := &Session{
 		m: m, info: info, producer: info.ID(), end: end,
 		settled: make(chan struct{}, 1), opening: true,
@@ -264,18 +267,27 @@ func (m *Manager) all() []*Session {
 	return all
 }
 
-// look asks this peer's own state, which may lag, whether this peer holds the
-// name for the producer, and if not, whether the limits leave room for it.
-func (m *Manager) look(p registry.ProducerID, topic, channel string) (held, room bool) {
-	err := m.cfg.Cluster.View(func(v View) error {
-		held = v.Holds(m.cfg.Node, p, topic, channel)
-		room = held || m.room(v, topic, channel)
+// sight is whether this peer holds a name for a producer, at a log index.
+type sight struct {
+	held  bool
+	index uint64
+}
+
+// look asks this peer's own state, which may lag, and whether the limits leave
+// room for the name.
+func (m *Manager) look(p registry.ProducerID, topic, channel string) (seen sight, room bool) {
+	room = true
+	_ = m.cfg.Cluster.View(func(v View) error { // without a state nothing is held
+		seen = m.sight(v, p, topic, channel)
+		room = seen.held || m.room(v, topic, channel)
 		return nil
 	})
-	if err != nil {
-		return false, true
-	}
-	return held, room
+	return seen, room
+}
+
+func (m *Manager) sight(v View, p registry.ProducerID, topic, channel string) sight {
+	index, _ := v.Applied()
+	return sight{v.Holds(m.cfg.Node, p, topic, channel), index}
 }
 
 // room reads a topic only when the registry is so large that it may matter.
@@ -298,20 +310,19 @@ func (m *Manager) room(v View, topic, channel string) bool {
 
 // confirm says whether this peer holds the name for the producer at an index,
 // which covers all that was answered before the call. The index is 0 if that
-// cannot be known before ctx ends.
-func (m *Manager) confirm(ctx context.Context, p registry.ProducerID, topic, channel string) (held bool, index uint64) {
-	if _, err := m.cfg.Cluster.ReadBarrier(ctx); err != nil {
-		return false, 0
+// cannot be known before ctx ends. What was seen a moment ago often is that new.
+func (m *Manager) confirm(ctx context.Context, p registry.ProducerID, topic, channel string, seen sight) (held bool, index uint64) {
+	index, err := m.cfg.Cluster.ReadBarrier(ctx)
+	if err == nil && seen.index < index {
+		err = m.cfg.Cluster.View(func(v View) error {
+			seen = m.sight(v, p, topic, channel)
+			return nil
+		})
 	}
-	err := m.cfg.Cluster.View(func(v View) error {
-		index, _ = v.Applied()
-		held = v.Holds(m.cfg.Node, p, topic, channel)
-		return nil
-	})
 	if err != nil {
 		return false, 0
 	}
-	return held, index
+	return seen.held, seen.index
 }
 
 // text is what a client said, in a length fit for a log line; the log's handler

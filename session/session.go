@@ -44,9 +44,8 @@ func (s *Session) Producer() registry.ProducerID { return s.producer }
 // Register declares a topic, and a channel of it unless that is "". It returns
 // nil once that is committed, else ErrUnavailable, ErrDiskLow or ErrLimit.
 func (s *Session) Register(topic, channel string) error {
-	ctx, cancel := context.WithTimeout(s.m.ctx, s.m.cfg.AnswerWithin)
-	defer cancel()
-	held, room := s.m.look(s.producer, topic, channel)
+	ctx := s.m.answerWithin.Next()
+	seen, room := s.m.look(s.producer, topic, channel)
 	s.mu.Lock()
 	s.sweep.declared = s.m.now()
 	if s.over {
@@ -58,11 +57,11 @@ func (s *Session) Register(topic, channel string) error {
 		s.mu.Unlock()
 		return ErrLimit
 	}
-	known := held && s.idleLocked() && s.m.cfg.Cluster.HasLeader()
+	known := seen.held && s.idleLocked() && s.m.cfg.Cluster.HasLeader()
 	s.declared.add(topic, channel, false)
 	s.mu.Unlock()
 	if known {
-		if held, index := s.m.confirm(ctx, s.producer, topic, channel); held {
+		if held, index := s.m.confirm(ctx, s.producer, topic, channel, seen); held {
 			s.mu.Lock()
 			if channel != "" {
 				s.declared.heldAt(topic, channel, index)
@@ -79,9 +78,8 @@ func (s *Session) Register(topic, channel string) error {
 // Unregister withdraws a channel, or a topic with all its channels if channel
 // is "". It returns nil once that is committed, else ErrUnavailable or ErrLimit.
 func (s *Session) Unregister(topic, channel string) error {
-	ctx, cancel := context.WithTimeout(s.m.ctx, s.m.cfg.AnswerWithin)
-	defer cancel()
-	held, _ := s.m.look(s.producer, topic, channel)
+	ctx := s.m.answerWithin.Next()
+	seen, _ := s.m.look(s.producer, topic, channel)
 	s.mu.Lock()
 	if s.over {
 		s.mu.Unlock()
@@ -94,11 +92,11 @@ func (s *Session) Unregister(topic, channel string) error {
 	}
 	s.declared.remove(topic, channel)
 	// An ephemeral name that nobody holds goes by its UNREGISTER, whoever sends it.
-	unknown := !held && !wasDeclared && !registry.IsEphemeral(topic) && !registry.IsEphemeral(channel) &&
+	unknown := !seen.held && !wasDeclared && !registry.IsEphemeral(topic) && !registry.IsEphemeral(channel) &&
 		s.idleLocked() && s.m.cfg.Cluster.HasLeader()
 	s.mu.Unlock()
 	if unknown {
-		if held, index := s.m.confirm(ctx, s.producer, topic, channel); index > 0 && !held {
+		if held, index := s.m.confirm(ctx, s.producer, topic, channel, seen); index > 0 && !held {
 			s.mu.Lock()
 			s.answered = index
 			s.mu.Unlock()

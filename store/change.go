@@ -69,12 +69,18 @@ func (c *Change) emit(e registry.Event) {
 	c.events = append(c.events, e)
 }
 
+// fillPercent is how full bbolt leaves a page that it splits. Names come mostly in
+// order, so that the emptier half would not fill up: 170 bytes in place of 220 per
+// registration (BenchmarkOpenSnapshotState).
+const fillPercent = 0.8
+
 // put writes a row over old, which is nil if there was none. The value must not be changed after.
 func (c *Change) put(t table, key, old, value []byte) {
 	b := c.bucket(t)
 	if b == nil {
 		return
 	}
+	b.FillPercent = fillPercent
 	if err := b.Put(key, value); err != nil {
 		c.fail(fmt.Errorf("write %s %q: %w", t, key, err))
 		return

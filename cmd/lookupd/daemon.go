@@ -104,7 +104,7 @@ func (d *daemon) start() (err error) {
 	if err = d.openTCP(sessions); err != nil {
 		return err
 	}
-	reg.MustRegister(listeners{d.tcp, d.node})
+	reg.MustRegister(listeners{d.tcp, d.node}, &members{status: d.node.Status})
 	d.announce()
 	return nil
 }

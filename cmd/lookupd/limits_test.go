@@ -5,6 +5,7 @@ import (
 	"flag"
 	"log/slog"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"testing"
@@ -173,5 +174,33 @@ func TestPressure(t *testing.T) {
 	}
 	if used := p.memory.Load(); used < 100<<10 || used > 1<<30 {
 		t.Errorf("%d bytes in use", used)
+	}
+}
+
+func TestGOGCFor(t *testing.T) {
+	const mb = 1 << 20
+	for _, row := range []struct {
+		live uint64
+		want int
+	}{{0, 800}, {4 * mb, 800}, {8 * mb, 400}, {20 * mb, 160}, {32 * mb, 100}, {300 * mb, 100}} {
+		if got := gogcFor(row.live); got != row.want {
+			t.Errorf("%d MiB in use: %d, want %d", row.live/mb, got, row.want)
+		}
+	}
+	p := &pressure{gogc: defaultGOGC}
+	before := debug.SetGCPercent(defaultGOGC)
+	t.Cleanup(func() { debug.SetGCPercent(before) })
+	for _, row := range []struct {
+		live uint64
+		want int
+	}{{20 * mb, 160}, {22 * mb, 160}, {32 * mb, 100}, {30 * mb, 100}} {
+		if p.tuneCollector(row.live); p.gogc != row.want {
+			t.Errorf("%d MiB in use: the collector was told %d, want %d", row.live/mb, p.gogc, row.want)
+		}
+	}
+	told := &pressure{} // by the operator
+	told.tuneCollector(20 * mb)
+	if now := debug.SetGCPercent(defaultGOGC); now != defaultGOGC {
+		t.Errorf("what the operator told the collector was changed to %d", now)
 	}
 }

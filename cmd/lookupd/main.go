@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"time"
 
+	sd "github.com/coreos/go-systemd/v22/daemon"
+
 	"github.com/lookupd/lookupd/cmd/internal/build"
 	"github.com/lookupd/lookupd/store"
 )
@@ -85,12 +87,15 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 		}
 		return exitCode(err)
 	}
+	d.ready()
 	caught := <-signals
 	log.Info("stopping", "signal", caught)
-	time.AfterFunc(stopWithin, func() {
+	notify(log.Logger, sd.SdNotifyStopping, "Stopping: hands over, ends open requests.")
+	overdue := time.AfterFunc(stopWithin, func() {
 		log.Error("stop took too long", "limit", stopWithin)
 		os.Exit(exitFailed)
 	})
+	defer overdue.Stop()
 	if err := d.stop(); err != nil {
 		log.Error("stopped with errors", "err", err)
 		return exitFailed

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"math"
+	"os"
 	"runtime/debug"
 	"runtime/metrics"
 	"sync"
@@ -16,6 +17,12 @@ import (
 const (
 	measureMemoryEvery = 100 * time.Millisecond
 	measureDiskEvery   = time.Second
+
+	// garbageAtLeast is how much garbage may gather before it is collected. Go's
+	// default is as much as is in use, which for most registries is so little that
+	// a busy peer would spend a quarter of its time on collecting.
+	garbageAtLeast = 32 << 20
+	defaultGOGC    = 100 // Go's
 )
 
 // pressure measures what this peer shares with others, memory and disk, so that
@@ -26,6 +33,7 @@ type pressure struct {
 	dataPath    string
 	mostMemory  uint64 // in live use; 0 means no limit
 	minFreeDisk uint64
+	gogc        int // what the collector was told; 0: the operator has told it
 
 	memory, disk        atomic.Uint64 // bytes in use, bytes free
 	memoryHigh, diskLow atomic.Bool
@@ -38,6 +46,9 @@ func newPressure(o *options, log *slog.Logger) *pressure {
 	p := &pressure{log: log, dataPath: o.dataPath, minFreeDisk: uint64(o.limits.freeDisk)}
 	if limit := debug.SetMemoryLimit(-1); limit != math.MaxInt64 {
 		p.mostMemory = uint64(limit) / 100 * uint64(o.limits.memory)
+	}
+	if os.Getenv("GOGC") == "" {
+		p.gogc = defaultGOGC
 	}
 	return p
 }
@@ -93,6 +104,7 @@ func (p *pressure) measureMemory() {
 		{Name: "/memory/classes/heap/released:bytes"},
 	}
 	metrics.Read(samples)
+	p.tuneCollector(samples[0].Value.Uint64())
 	used := samples[0].Value.Uint64() + samples[1].Value.Uint64()
 	for _, s := range samples[2:] {
 		used -= min(used, s.Value.Uint64())
@@ -107,6 +119,23 @@ func (p *pressure) measureMemory() {
 	} else {
 		p.log.Info("memory is free again: new connections are taken", "in_use", used)
 	}
+}
+
+// tuneCollector lets garbageAtLeast gather. GOMEMLIMIT goes before it.
+func (p *pressure) tuneCollector(live uint64) {
+	gogc := gogcFor(live)
+	const step = 5 // of what it is: each change stops the process for a moment
+	if p.gogc == 0 || gogc >= p.gogc-p.gogc/step && gogc <= p.gogc+p.gogc/step {
+		return
+	}
+	debug.SetGCPercent(gogc)
+	p.gogc = gogc
+}
+
+// gogcFor returns how much garbage may gather, in percent of what is in use.
+func gogcFor(live uint64) int {
+	const least = 4 << 20 // before the first collection nothing is known
+	return max(defaultGOGC, int(garbageAtLeast*100/max(live, least)))
 }
 
 func (p *pressure) measureDisk() {

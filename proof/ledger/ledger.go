@@ -24,6 +24,7 @@ type Line struct {
 
 	// Of mixed rounds.
 	Rounds            int                       `json:"rounds,omitempty"`
+	Seconds           float64                   `json:"seconds,omitempty"`     // with load, of all rounds
 	Thin              int                       `json:"thin_rounds,omitempty"` // that tested less than they had to
 	Peers             []int                     `json:"peers,omitempty"`
 	Ops               map[string]map[string]int `json:"ops,omitempty"` // by kind and outcome

@@ -1,5 +1,5 @@
 // Package round runs one life of a cluster: clients, faults, and at its end the
-// judges. A round that tested too little says so: it proves nothing.
+// judges. A round that tested too little says so, and a run of such rounds fails.
 package round
 
 import (
@@ -42,7 +42,7 @@ type Config struct {
 	Log      func(format string, args ...any)
 }
 
-// Floors below which a round counts as one that tested nothing.
+// Floors below which a round, and a run of rounds, counts as one that tested nothing.
 const (
 	MinOpsPerSecond      = 500
 	MinReadsDuringFaults = 100
@@ -319,27 +319,39 @@ func Judge(dir string, orphansEnd bool) (witness, porcupine check.Verdict, entri
 }
 
 func (r *run) count(h *history.History) {
-	total, unknown := 0, 0
 	for _, op := range h.Ops {
 		kind := op.Kind.String()
 		if r.result.Ops[kind] == nil {
 			r.result.Ops[kind] = map[string]int{}
 		}
 		r.result.Ops[kind][op.Outcome.String()]++
-		total++
-		if op.Outcome == history.Unknown {
-			unknown++
+	}
+	for _, why := range Thin(r.result.Ops, r.result.Seconds, r.result.ReadsDuringFaults, len(r.cfg.Kinds) > 0) {
+		r.problem("%s", why)
+	}
+}
+
+// Thin returns why so much, of operations by kind and outcome, tests too little.
+func Thin(ops map[string]map[string]int, seconds float64, readsDuringFaults int, faults bool) (why []string) {
+	total, unknown := 0, 0
+	for _, outcomes := range ops {
+		for outcome, n := range outcomes {
+			total += n
+			if outcome == history.Unknown.String() {
+				unknown += n
+			}
 		}
 	}
-	if rate := float64(total) / r.result.Seconds; rate < MinOpsPerSecond {
-		r.problem("%.0f operations per second, less than %d", rate, MinOpsPerSecond)
+	if rate := float64(total) / seconds; !(rate >= MinOpsPerSecond) { // none of none is too few
+		why = append(why, fmt.Sprintf("%.0f operations per second, less than %d", rate, MinOpsPerSecond))
 	}
 	if share := float64(unknown) / float64(max(1, total)); share > MaxUnknownShare {
-		r.problem("%.1f %% of the operations have an unknown outcome, more than %.0f %%", 100*share, 100*MaxUnknownShare)
+		why = append(why, fmt.Sprintf("%.1f %% of the operations have an unknown outcome, more than %.0f %%", 100*share, 100*MaxUnknownShare))
 	}
-	if len(r.cfg.Kinds) > 0 && r.result.ReadsDuringFaults < MinReadsDuringFaults {
-		r.problem("%d reads answered during faults, less than %d", r.result.ReadsDuringFaults, MinReadsDuringFaults)
+	if faults && readsDuringFaults < MinReadsDuringFaults {
+		why = append(why, fmt.Sprintf("%d reads answered during faults, less than %d", readsDuringFaults, MinReadsDuringFaults))
 	}
+	return why
 }
 
 // String is one line about the round.
