@@ -73,7 +73,8 @@ func (c *serverCertificate) register(reg prometheus.Registerer) {
 		return
 	}
 	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "lookupd_http_certificate_expiry_timestamp_seconds", Help: "When clients cease to accept the HTTP port's certificate.",
+		Name: "lookupd_certificate_expiry_timestamp_seconds", Help: "When others cease to accept the certificate of a listener.",
+		ConstLabels: prometheus.Labels{"listener": "http"},
 	}, func() float64 { return float64(c.current.Load().Ends().Unix()) }))
 }
 

@@ -76,7 +76,7 @@ func TestHTTPCertificateIsReadAgain(t *testing.T) {
 			}
 		}
 	}
-	if body, err := fetch(authority, "/metrics"); err != nil || !strings.Contains(body, "lookupd_http_certificate_expiry_timestamp_seconds 1.") {
+	if body, err := fetch(authority, "/metrics"); err != nil || !strings.Contains(body, "lookupd_certificate_expiry_timestamp_seconds{listener=\"http\"} 1.") {
 		t.Fatal(err, body)
 	}
 	secretstest.Replace(t, files.Certificate, []byte("garbage"))

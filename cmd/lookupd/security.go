@@ -120,7 +120,8 @@ func (d *daemon) registerSecurity(reg prometheus.Registerer) {
 		return
 	}
 	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "lookupd_certificate_expiry_timestamp_seconds", Help: "When other peers cease to accept this one's certificate.",
+		Name: "lookupd_certificate_expiry_timestamp_seconds", Help: "When others cease to accept the certificate of a listener.",
+		ConstLabels: prometheus.Labels{"listener": "peer"},
 	}, func() float64 {
 		ends, ok := d.node.CertificateEnds()
 		if !ok {
