@@ -17,8 +17,9 @@ type process interface {
 	// are not among them: they are in files, and these are named.
 	Settings() []Setting
 	// SetLogLevel makes another level the lowest that is logged, by name, and
-	// returns the one before. Its error is ErrUnknownLevel.
-	SetLogLevel(name string) (before string, err error)
+	// returns the one before. It logs that, with who did it: the line on each admin
+	// request may be below the new level. Its error is ErrUnknownLevel.
+	SetLogLevel(name, who string) (before string, err error)
 	// Log returns where the latest log lines are.
 	Log() *logring.Ring
 }
@@ -70,7 +71,7 @@ func (s *Server) setLogLevel(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	level, _ := first(values, "level")
-	before, err := s.cfg.Process.SetLogLevel(level)
+	before, err := s.cfg.Process.SetLogLevel(level, s.adminBy(r)+" "+r.RemoteAddr)
 	if err != nil {
 		return err
 	}

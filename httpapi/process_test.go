@@ -30,7 +30,7 @@ func (fakeProcess) Settings() []httpapi.Setting {
 	}
 }
 
-func (fakeProcess) SetLogLevel(name string) (string, error) {
+func (fakeProcess) SetLogLevel(name, _ string) (string, error) {
 	if name != "debug" {
 		return "info", fmt.Errorf("%w %q", httpapi.ErrUnknownLevel, name)
 	}

@@ -49,7 +49,7 @@ func (d *daemon) Log() *logring.Ring { return d.log.ring }
 
 // SetLogLevel implements httpapi's process. That the level has changed is logged
 // at whichever of both levels tells more.
-func (d *daemon) SetLogLevel(name string) (before string, err error) {
+func (d *daemon) SetLogLevel(name, who string) (before string, err error) {
 	level, known := levels[strings.ToLower(name)]
 	before = d.log.levelName()
 	switch {
@@ -57,9 +57,9 @@ func (d *daemon) SetLogLevel(name string) (before string, err error) {
 		return before, fmt.Errorf("%w %.80q", httpapi.ErrUnknownLevel, name)
 	case level < d.log.level.Level():
 		d.log.level.Set(level)
-		d.log.Info("log level changed", "from", before, "to", name)
+		d.log.Info("log level changed", "from", before, "to", name, "by", who)
 	default:
-		d.log.Info("log level changed", "from", before, "to", name)
+		d.log.Info("log level changed", "from", before, "to", name, "by", who)
 		d.log.level.Set(level)
 	}
 	return before, nil

@@ -117,7 +117,7 @@ func TestRunningProcess(t *testing.T) {
 		t.Error(status, body)
 	}
 	for line, want := range map[string]bool{
-		"from=warn to=debug": true, "from=debug to=error": true, "seen from now on": true, "not seen any more": false,
+		"from=warn to=debug by=\"network 127.0.0.1:": true, "from=debug to=error by=\"network 127.0.0.1:": true, "seen from now on": true, "not seen any more": false,
 		"uri=\"/v1/log-level?level=debug\"": true,
 	} {
 		if strings.Contains(logged.String(), line) != want {
@@ -139,10 +139,10 @@ func TestLibrariesFollowTheLevel(t *testing.T) {
 	var logged syncBuffer
 	o := loopbackOptions(t, t.TempDir()+"/data")
 	d := newDaemon(o, newJournal(&logged, o), func(err error) { t.Errorf("fatal: %v", err) })
-	if _, err := d.SetLogLevel("debug"); err != nil {
+	if _, err := d.SetLogLevel("debug", "test"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.SetLogLevel("error"); err != nil {
+	if _, err := d.SetLogLevel("error", "test"); err != nil {
 		t.Fatal(err)
 	}
 	if err := d.start(); err != nil {
@@ -154,7 +154,7 @@ func TestLibrariesFollowTheLevel(t *testing.T) {
 		}
 	}()
 	quiet := logged.String()
-	if _, err := d.SetLogLevel("debug"); err != nil {
+	if _, err := d.SetLogLevel("debug", "test"); err != nil {
 		t.Fatal(err)
 	}
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
