@@ -28,6 +28,7 @@ type options struct {
 	tombstoneLifetime       time.Duration
 	configFile              string
 	logLevel, logPrefix     string
+	logFormat               string
 	verbose, version        bool
 	dataPath, nodeName      string
 	peerAddress             string
@@ -71,6 +72,7 @@ func newFlags(o *options) *flag.FlagSet {
 	fs.StringVar(&o.configFile, "config", "", "`path` of a TOML file; keys are flags with _ for -")
 	fs.StringVar(&o.logLevel, "log-level", "info", "lowest `level` to log: debug, info, warn, error or fatal")
 	fs.StringVar(&o.logPrefix, "log-prefix", "[lookupd] ", "`text` before each log line")
+	fs.StringVar(&o.logFormat, "log-format", "nsq", "`form` of log lines: nsq, text (key=value) or json")
 	fs.BoolVar(&o.verbose, "verbose", false, "no effect, as in nsqlookupd")
 	fs.BoolVar(&o.version, "version", false, "print the version and exit")
 
@@ -269,6 +271,9 @@ func (o *options) validate() error {
 	}
 	if _, ok := levels[strings.ToLower(o.logLevel)]; !ok {
 		fault("log-level", "%q is none of debug, info, warn, error, fatal", o.logLevel)
+	}
+	if !slices.Contains(logFormats, o.logFormat) {
+		fault("log-format", "%q is none of %s", o.logFormat, strings.Join(logFormats, ", "))
 	}
 	if o.inactiveProducerTimeout <= 0 {
 		fault("inactive-producer-timeout", "%s is not above 0", o.inactiveProducerTimeout)

@@ -31,7 +31,15 @@ type journal struct {
 func newJournal(w io.Writer, o *options) *journal {
 	j := &journal{level: new(slog.LevelVar), ring: logring.New(keptLogLines, keptLogBytes)}
 	j.level.Set(levels[strings.ToLower(o.logLevel)])
-	j.Logger = newLogger(io.MultiWriter(j.ring, w), o.logPrefix, j.level) // the ring first: it never fails
+	w = io.MultiWriter(j.ring, w) // the ring first: it never fails
+	switch options := (&slog.HandlerOptions{Level: j.level}); o.logFormat {
+	case "text":
+		j.Logger = slog.New(slog.NewTextHandler(w, options))
+	case "json":
+		j.Logger = slog.New(slog.NewJSONHandler(w, options))
+	default:
+		j.Logger = newLogger(w, o.logPrefix, j.level)
+	}
 	return j
 }
 

@@ -169,3 +169,31 @@ func TestLibrariesFollowTheLevel(t *testing.T) {
 		t.Errorf("the libraries spoke at error: %s", fmt.Sprintf("%.2000s", quiet))
 	}
 }
+
+func TestLogFormats(t *testing.T) {
+	for format, want := range map[string]string{
+		"nsq":  "[lookupd] 20",
+		"text": `level=INFO msg="session opened" producer=n1:4150` + "\n",
+		"json": `"level":"INFO","msg":"session opened","producer":"n1:4150"}` + "\n",
+	} {
+		var logged bytes.Buffer
+		j := newJournal(&logged, loopbackOptions(t, t.TempDir()+"/data", "-log-format="+format, "-log-level=info"))
+		j.Debug("not this")
+		j.Info("session opened", "producer", "n1:4150")
+		if !strings.Contains(logged.String(), want) || strings.Count(logged.String(), "\n") != 1 {
+			t.Errorf("%s: %s", format, logged.String())
+		}
+		if lines, _ := j.ring.Last(9); len(lines) != 1 || lines[0] != logged.String() {
+			t.Errorf("%s: %q is kept", format, lines)
+		}
+		j.level.Set(levelFatal)
+		j.Error("not seen")
+		if strings.Contains(logged.String(), "not seen") {
+			t.Errorf("%s: the level is not obeyed", format)
+		}
+	}
+	var talk bytes.Buffer
+	if code := run([]string{"-log-format=xml", "-check-config"}, nil, io.Discard, &talk); code != exitConfig || !strings.Contains(talk.String(), `"xml" is none of nsq, text, json`) {
+		t.Errorf("exit code %d: %s", code, talk.String())
+	}
+}
