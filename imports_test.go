@@ -19,6 +19,7 @@ const module = "github.com/lookupd/lookupd/"
 var arrows = map[string][]string{
 	"registry":   {},
 	"deadline":   {},
+	"logring":    {},
 	"seeded":     {},
 	"witness":    {},
 	"secrets":    {},
@@ -28,16 +29,16 @@ var arrows = map[string][]string{
 	"cluster":    {"fsm", "store", "registry", "peer", "seeded", "secrets"},
 	"session":    {"cluster", "fsm", "store", "registry", "seeded", "deadline"},
 	"tcpproto":   {"session", "cluster", "fsm", "store", "registry", "witness"},
-	"httpapi":    {"session", "cluster", "fsm", "store", "registry", "deadline"},
+	"httpapi":    {"session", "cluster", "fsm", "store", "registry", "deadline", "logring"},
 	"supervisor": {},
 	"cmd": {
 		"tcpproto", "httpapi", "session", "cluster", "fsm", "store", "registry", "peer", "supervisor",
-		"witness", "seeded", "secrets",
+		"witness", "seeded", "secrets", "logring",
 	},
 }
 
 // standardOnly lists the folders that import the standard library alone.
-var standardOnly = []string{"deadline", "registry", "secrets", "seeded", "supervisor", "witness"}
+var standardOnly = []string{"deadline", "logring", "registry", "secrets", "seeded", "supervisor", "witness"}
 
 // forbidden lists imports from outside that a folder must not have.
 var forbidden = map[string][]string{

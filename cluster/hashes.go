@@ -29,10 +29,10 @@ func (n *Node) compareHashes(ctx context.Context) {
 		case <-ticker.C:
 		}
 		mine := n.fsm.HashMarks()
+		others, peers := n.askHashes(ctx) // without marks too: contacts come of it
 		if len(mine) == 0 {
 			continue
 		}
-		others, peers := n.askHashes(ctx)
 		switch different := odd(mine, others, peers); {
 		case different == nil:
 			n.statesDiffer.Store(0)

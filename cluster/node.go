@@ -50,8 +50,8 @@ type Config struct {
 	ReturnGrace time.Duration
 	Version     string
 	Logger      *slog.Logger
-	// Sessions, if set, returns how many V1 sessions this peer holds.
-	Sessions func() int
+	// Sessions, if set, returns what this peer holds of V1 sessions.
+	Sessions func() SessionStats
 	// HTTPAddress, if set, returns the host:port at which nsqds are told to ask
 	// this peer, "" while it is not known.
 	HTTPAddress func() string
@@ -185,6 +185,9 @@ func (n *Node) isOpen() bool {
 // come back under its old id.
 func (n *Node) openIdentity() error {
 	dir := n.cfg.Dir
+	if err := refusePeersFile(dir.Path()); err != nil {
+		return err
+	}
 	id, found, err := dir.LoadIdentity()
 	if err != nil {
 		return err

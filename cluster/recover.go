@@ -238,9 +238,11 @@ func Recover(path string, log *slog.Logger) (r Remains, err error) {
 	if err := rewriteRaft(dir, id, recovered.ClusterID, log); err != nil {
 		return r, err
 	}
-	// Where strangers live is of no use.
-	if err := os.Remove(dir.Path("peers.json")); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return r, err
+	// Where strangers live is of no use; what raft/peers.json asks for is done.
+	for _, path := range []string{dir.Path("peers.json"), peersFile(path)} {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return r, err
+		}
 	}
 	if err := dir.SaveIdentity(recovered); err != nil {
 		return r, err

@@ -1,6 +1,10 @@
 package cluster
 
 import (
+	"cmp"
+	"slices"
+	"time"
+
 	"github.com/lookupd/lookupd/peer/peerpb"
 	"github.com/lookupd/lookupd/registry"
 )
@@ -68,11 +72,37 @@ type PeerStatus struct {
 	LastContactMS int64           `json:"last_contact_ms"` // since it last answered the peer that tells, -1 if never
 	Version       string          `json:"version"`
 	Sessions      int             `json:"sessions"`
+	Pending       int             `json:"pending"`         // declared changes of its nsqds that are not committed
+	PendingMS     int64           `json:"pending_ms"`      // for how long none of the session that waits the longest was
 	Orphans       int             `json:"orphans"`         // sessions whose connections are gone, as the leader counts
 	OrphansEndMS  int64           `json:"orphans_end_ms"`  // until the leader ends them
 	FreeDisk      uint64          `json:"free_disk"`       // bytes, 0 if not known
+	UptimeMS      int64           `json:"uptime_ms"`       // 0 if it does not answer
 	Security      *Security       `json:"security"`        // null if it does not say
+	Contacts      []PeerContact   `json:"contacts"`        // who has answered it, itself included; empty if it does not say
+	Shared        []SharedAddress `json:"shared"`          // producers that are two nsqds, ten at most
 	Error         string          `json:"error,omitempty"` // why it is down
+}
+
+// PeerContact says when a peer last answered another one.
+type PeerContact struct {
+	ID    registry.NodeID `json:"id"`
+	AgeMS int64           `json:"age_ms"`
+}
+
+// SharedAddress is a producer that is two nsqds: they announce one address.
+type SharedAddress struct {
+	Producer registry.ProducerID `json:"producer"`
+	First    string              `json:"first"` // host name and source address
+	Second   string              `json:"second"`
+}
+
+// SessionStats is what a peer tells others of its V1 sessions.
+type SessionStats struct {
+	Sessions   int
+	Pending    int           // declared changes that are not committed
+	PendingFor time.Duration // for so long none of the session that waits the longest was
+	Shared     []SharedAddress
 }
 
 // Security is how a peer's ports between peers are protected.
@@ -82,11 +112,15 @@ type Security struct {
 	GossipKey bool `json:"gossip_key"`
 	// CertificateEnds is when the certificate of the peer port ends, in Unix
 	// seconds, 0 if there is none.
-	CertificateEnds int64 `json:"certificate_ends"`
+	CertificateEnds     int64 `json:"certificate_ends"`
+	HTTPCertificateEnds int64 `json:"http_certificate_ends"` // the same of the HTTP port
 }
 
 func (s Security) wire() *peerpb.Security {
-	return &peerpb.Security{Exposed: s.Exposed, PeerTls: s.PeerTLS, GossipKey: s.GossipKey, CertificateEnds: s.CertificateEnds}
+	return &peerpb.Security{
+		Exposed: s.Exposed, PeerTls: s.PeerTLS, GossipKey: s.GossipKey,
+		CertificateEnds: s.CertificateEnds, HttpCertificateEnds: s.HTTPCertificateEnds,
+	}
 }
 
 // securityOf returns nil for a peer whose version does not say.
@@ -94,5 +128,38 @@ func securityOf(s *peerpb.Security) *Security {
 	if s == nil {
 		return nil
 	}
-	return &Security{Exposed: s.Exposed, PeerTLS: s.PeerTls, GossipKey: s.GossipKey, CertificateEnds: s.CertificateEnds}
+	return &Security{
+		Exposed: s.Exposed, PeerTLS: s.PeerTls, GossipKey: s.GossipKey,
+		CertificateEnds: s.CertificateEnds, HTTPCertificateEnds: s.HttpCertificateEnds,
+	}
+}
+
+// mostShared is how many producers of two nsqds a peer tells of.
+const mostShared = 10
+
+// tell fills in what a peer tells of its sessions.
+func (s SessionStats) tell(to *peerpb.StatusResponse) {
+	to.Sessions, to.DeclaredPending, to.PendingMs = uint64(s.Sessions), uint64(s.Pending), uint64(s.PendingFor.Milliseconds())
+	for _, shared := range s.Shared[:min(len(s.Shared), mostShared)] {
+		to.SharedAddresses = append(to.SharedAddresses, &peerpb.SharedAddress{
+			ProducerId: string(shared.Producer), First: shared.First, Second: shared.Second,
+		})
+	}
+}
+
+func sharedOf(told []*peerpb.SharedAddress) []SharedAddress {
+	shared := []SharedAddress{}
+	for _, s := range told[:min(len(told), mostShared)] {
+		shared = append(shared, SharedAddress{Producer: registry.ProducerID(s.ProducerId), First: s.First, Second: s.Second})
+	}
+	return shared
+}
+
+func contactsOf(told []*peerpb.Contact) []PeerContact {
+	all := []PeerContact{}
+	for _, c := range told {
+		all = append(all, PeerContact{ID: registry.NodeID(c.NodeId), AgeMS: int64(c.AgeMs)})
+	}
+	slices.SortFunc(all, func(a, b PeerContact) int { return cmp.Compare(a.ID, b.ID) })
+	return all
 }

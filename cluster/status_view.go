@@ -68,8 +68,9 @@ func (n *Node) ownStatus() *peerpb.StatusResponse {
 		s.HashMarks = append(s.HashMarks, &peerpb.HashMark{Index: m.Index, Hash: m.Hash})
 	}
 	if n.cfg.Sessions != nil {
-		s.Sessions = uint64(n.cfg.Sessions())
+		n.cfg.Sessions().tell(s)
 	}
+	s.Contacts = n.contacts.tell(n.id, n.servers())
 	s.NonVoter = n.cfg.NonVoter
 	if n.cfg.HTTPAddress != nil {
 		s.HttpAddress = n.cfg.HTTPAddress()
@@ -182,7 +183,10 @@ func (n *Node) countOrphans(ctx context.Context, peers []PeerStatus) error {
 }
 
 func (n *Node) peerStatus(id registry.NodeID, role Role, answer *peerpb.StatusResponse, head uint64) PeerStatus {
-	p := PeerStatus{Name: id.Name(), ID: id, Role: role, Health: HealthOK, LastContactMS: n.contacts.age(id)}
+	p := PeerStatus{
+		Name: id.Name(), ID: id, Role: role, Health: HealthOK, LastContactMS: n.contacts.age(id),
+		Contacts: []PeerContact{}, Shared: []SharedAddress{},
+	}
 	if answer == nil {
 		p.Health, p.Error = HealthDown, "does not answer on its peer port"
 		p.Address, _ = n.resolve(id)
@@ -190,6 +194,8 @@ func (n *Node) peerStatus(id registry.NodeID, role Role, answer *peerpb.StatusRe
 	}
 	p.LastContactMS, p.Address, p.Version, p.Sessions = 0, answer.PeerAddress, answer.Version, int(answer.Sessions)
 	p.HTTPAddress, p.NonVoter, p.FreeDisk, p.Security = answer.HttpAddress, answer.NonVoter, answer.FreeDisk, securityOf(answer.Security)
+	p.UptimeMS, p.Contacts = int64(answer.UptimeMs), contactsOf(answer.Contacts)
+	p.Pending, p.PendingMS, p.Shared = int(answer.DeclaredPending), int64(answer.PendingMs), sharedOf(answer.SharedAddresses)
 	if head > answer.AppliedIndex {
 		p.Lag = head - answer.AppliedIndex
 	}
@@ -264,4 +270,18 @@ func (c *contacts) age(id registry.NodeID) int64 {
 		return time.Since(last).Milliseconds()
 	}
 	return -1
+}
+
+// tell returns when each of the cluster's peers last answered this one, which is
+// its own first contact.
+func (c *contacts) tell(own registry.NodeID, of map[registry.NodeID]bool) []*peerpb.Contact {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	told := []*peerpb.Contact{{NodeId: string(own)}}
+	for id, last := range c.last {
+		if of[id] && id != own {
+			told = append(told, &peerpb.Contact{NodeId: string(id), AgeMs: uint64(time.Since(last).Milliseconds())})
+		}
+	}
+	return told
 }

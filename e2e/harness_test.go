@@ -206,13 +206,19 @@ func (n *nsqd) publish(t *testing.T, topic, body string) {
 // nsqadmin starts an nsqadmin and returns its base URL.
 func (w *world) nsqadmin(lookupds ...string) string {
 	w.t.Helper()
+	return w.startNSQAdmin(supervisor.NSQAdminConfig{Lookupds: lookupds})
+}
+
+// startNSQAdmin adds the program, a port and the directory to config, starts it and
+// returns its base URL.
+func (w *world) startNSQAdmin(config supervisor.NSQAdminConfig) string {
+	w.t.Helper()
 	p, err := supervisor.FreePorts(1)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.start(w.NewNSQAdmin(supervisor.NSQAdminConfig{
-		Name: "nsqadmin", Path: binaries.nsqadmin, Dir: w.dir, Port: p[0], Lookupds: lookupds,
-	}))
+	config.Name, config.Path, config.Dir, config.Port = "nsqadmin", binaries.nsqadmin, w.dir, p[0]
+	w.start(w.NewNSQAdmin(config))
 	return "http://" + supervisor.Address(p[0])
 }
 

@@ -68,7 +68,12 @@ func mustAskAdmin(t *testing.T, method, url string, body any) adminAnswer {
 // sends the bodies it receives.
 func consume(t *testing.T, topic, channel string, lookupds ...string) <-chan string {
 	t.Helper()
-	config := nsq.NewConfig()
+	return consumeBy(t, topic, channel, nsq.NewConfig(), nil, lookupds...)
+}
+
+// consumeBy is consume with settings, and a client for lookups unless that is nil.
+func consumeBy(t *testing.T, topic, channel string, config *nsq.Config, client *http.Client, lookupds ...string) <-chan string {
+	t.Helper()
 	config.LookupdPollInterval = 50 * time.Millisecond
 	config.LookupdPollJitter = 0
 	consumer, err := nsq.NewConsumer(topic, channel, config)
@@ -76,6 +81,9 @@ func consume(t *testing.T, topic, channel string, lookupds ...string) <-chan str
 		t.Fatal(err)
 	}
 	consumer.SetLogger(silent{}, nsq.LogLevelError)
+	if client != nil {
+		consumer.SetLookupdHttpClient(client)
+	}
 	bodies := make(chan string, 100)
 	consumer.AddHandler(nsq.HandlerFunc(func(m *nsq.Message) error {
 		bodies <- string(m.Body)

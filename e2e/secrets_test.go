@@ -158,7 +158,7 @@ func TestRotationUnderTraffic(t *testing.T) {
 	time.Sleep(time.Second) // of traffic before, and certificates tell seconds
 	after, _ := initSecrets(t)
 	term := metric(t, c.Peers[0], "lookupd_raft_term")
-	ends := metric(t, c.Peers[0], "lookupd_certificate_expiry_timestamp_seconds")
+	ends := metric(t, c.Peers[0], `lookupd_certificate_expiry_timestamp_seconds{listener="peer"}`)
 
 	certificates, keys := 0, 0
 	readAgain := func() {
@@ -213,7 +213,7 @@ func TestRotationUnderTraffic(t *testing.T) {
 	if now := metric(t, c.Peers[0], "lookupd_raft_term"); now != term {
 		t.Errorf("term %v, was %v", now, term)
 	}
-	if now := metric(t, c.Peers[0], "lookupd_certificate_expiry_timestamp_seconds"); now == ends {
+	if now := metric(t, c.Peers[0], `lookupd_certificate_expiry_timestamp_seconds{listener="peer"}`); now == ends {
 		t.Error("the metric tells the old certificate's end")
 	}
 	sameState(t, c)

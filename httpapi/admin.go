@@ -28,25 +28,35 @@ var ErrBadToken = errors.New("no usable token")
 // ReadToken returns the token in a file, without the white space round it. It
 // fails with ErrBadToken or the error of the file.
 func ReadToken(path string) ([]byte, error) {
+	text, err := readTokenFile(path, longestToken)
+	if err != nil {
+		return nil, err
+	}
+	token := bytes.TrimSpace(text)
+	return token, checkToken(path, token)
+}
+
+func readTokenFile(path string, longest int) ([]byte, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
-	text, err := io.ReadAll(io.LimitReader(file, longestToken+1))
-	if err != nil {
-		return nil, err
+	text, err := io.ReadAll(io.LimitReader(file, int64(longest)+1))
+	if err == nil && len(text) > longest {
+		return nil, fmt.Errorf("%w in %s: it is longer than %d bytes", ErrBadToken, path, longest)
 	}
-	token := bytes.TrimSpace(text)
+	return text, err
+}
+
+func checkToken(path string, token []byte) error {
 	switch {
-	case len(text) > longestToken:
-		return nil, fmt.Errorf("%w in %s: it is longer than %d bytes", ErrBadToken, path, longestToken)
 	case len(token) < shortestToken:
-		return nil, fmt.Errorf("%w in %s: it is shorter than %d bytes", ErrBadToken, path, shortestToken)
+		return fmt.Errorf("%w in %s: it is shorter than %d bytes", ErrBadToken, path, shortestToken)
 	case bytes.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }):
-		return nil, fmt.Errorf("%w in %s: it must be one word of printable ASCII", ErrBadToken, path)
+		return fmt.Errorf("%w in %s: it must be one word of printable ASCII", ErrBadToken, path)
 	}
-	return token, nil
+	return nil
 }
 
 // admin serves only callers that may do what an operator does, and logs each
@@ -91,8 +101,8 @@ func (s *Server) adminBy(r *http.Request) string {
 // hasToken reads the file at each call that brings a token, so that a new one
 // counts at once. A file that cannot be read any more lets nobody in.
 func (s *Server) hasToken(r *http.Request) bool {
-	scheme, presented, ok := strings.Cut(r.Header.Get("Authorization"), " ")
-	if s.cfg.AdminTokenFile == "" || !ok || !strings.EqualFold(scheme, "Bearer") {
+	presented, ok := bearer(r)
+	if s.cfg.AdminTokenFile == "" || !ok {
 		return false
 	}
 	token, err := ReadToken(s.cfg.AdminTokenFile)
@@ -101,8 +111,14 @@ func (s *Server) hasToken(r *http.Request) bool {
 		return false
 	}
 	// Hashes have one length, and comparing them takes one time.
-	want, got := sha256.Sum256(token), sha256.Sum256([]byte(strings.TrimSpace(presented)))
+	want, got := sha256.Sum256(token), sha256.Sum256(presented)
 	return subtle.ConstantTimeCompare(want[:], got[:]) == 1
+}
+
+// bearer returns the token that a request brings.
+func bearer(r *http.Request) (token []byte, ok bool) {
+	scheme, presented, ok := strings.Cut(r.Header.Get("Authorization"), " ")
+	return []byte(strings.TrimSpace(presented)), ok && strings.EqualFold(scheme, "Bearer")
 }
 
 func (s *Server) ownHost(host string) bool {

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -56,6 +55,9 @@ const (
 	certificateWarns = 30 * 24 * time.Hour
 	certificateCrit  = 7 * 24 * time.Hour
 	mostProducers    = 10 // that one rule names
+	// Peers ask each other every 10 s; one that has just started may not have yet.
+	heardWithin  = 25 * time.Second
+	pendingWarns = 10 * time.Second
 )
 
 // checks keeps the latest check for checkEvery: making one asks all peers, and
@@ -128,7 +130,7 @@ func pingPeers(ctx context.Context, peers []cluster.PeerStatus) map[registry.Nod
 			continue
 		}
 		all.Go(func() {
-			if err := pingPeer(ctx, p.HTTPAddress); err != nil {
+			if err := Ping(ctx, p.HTTPAddress, pingWithin); err != nil {
 				mu.Lock()
 				defer mu.Unlock()
 				deaf[p.ID] = err
@@ -137,27 +139,6 @@ func pingPeers(ctx context.Context, peers []cluster.PeerStatus) map[registry.Nod
 	}
 	all.Wait()
 	return deaf
-}
-
-// pingPeer is GET /ping of a peer.
-func pingPeer(ctx context.Context, address string) error {
-	ctx, cancel := context.WithTimeout(ctx, pingWithin)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/ping", nil)
-	if err != nil {
-		return err
-	}
-	request.Close = true
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	_, err = io.CopyN(io.Discard, response.Body, 2)
-	if err == nil && response.StatusCode != http.StatusOK {
-		err = fmt.Errorf("status %d", response.StatusCode)
-	}
-	return err
 }
 
 // loopbackProducers are those whose consumers, unless all are on one host, dial
@@ -189,11 +170,14 @@ func judge(f facts) Check {
 		{"peers", "all peers are up", peersRule},
 		{"state", "all peers have one state", stateRule},
 		{"lag", fmt.Sprintf("no peer is %d entries behind", laggingFrom), lagRule},
+		{"hearing", "all peers reach each other", hearingRule},
 		{"versions", "all peers run one version", versionsRule},
 		{"addresses", "every peer answers at the address that nsqds are told", addressesRule},
 		{"security", "ports between peers are closed to others", securityRule},
 		{"certificates", "no certificate ends within 30 days", certificatesRule},
 		{"orphans", "every session has its connection", orphansRule},
+		{"pending", fmt.Sprintf("no declared registration waits for more than %v", pendingWarns), pendingRule},
+		{"shared", "no two nsqds announce one address", sharedRule},
 		{"producers", "no producer announces loopback to others", producersRule},
 		{"disk", "every peer has disk space", diskRule},
 	} {
@@ -301,6 +285,77 @@ func lagRule(f facts) (found []Finding) {
 	return found
 }
 
+// hearingRule compares whom each peer reaches. The leader alone must reach all,
+// so a cluster serves well until another is to lead.
+func hearingRule(f facts) (found []Finding) {
+	finding := func(p cluster.PeerStatus, what string) {
+		found = append(found, Finding{
+			Level: LevelWarn, Subject: p.Name, What: what, Impact: "if one of them comes to lead, it cannot lead the other",
+			Next: "look at firewalls, routes and -peer-advertise-address between the two",
+		})
+	}
+	for i, p := range f.status.Peers {
+		for _, q := range f.status.Peers[i+1:] {
+			if !tellsContacts(p) || !tellsContacts(q) {
+				continue
+			}
+			switch there, back := reaches(p, q), reaches(q, p); {
+			case there && !back:
+				finding(q, fmt.Sprintf("%s reaches %s, which does not reach it", p.Name, q.Name))
+			case back && !there:
+				finding(p, fmt.Sprintf("%s reaches %s, which does not reach it", q.Name, p.Name))
+			case !there && !back:
+				finding(p, fmt.Sprintf("%s and %s do not reach each other", p.Name, q.Name))
+			}
+		}
+	}
+	return found
+}
+
+// tellsContacts reports whether what a peer says of its contacts can be relied on:
+// it is a member, it runs for long enough, and its version tells of them.
+func tellsContacts(p cluster.PeerStatus) bool {
+	return p.Health == cluster.HealthOK && p.Role != cluster.RoleJoining &&
+		len(p.Contacts) > 0 && time.Duration(p.UptimeMS)*time.Millisecond > heardWithin
+}
+
+func reaches(p, q cluster.PeerStatus) bool {
+	return slices.ContainsFunc(p.Contacts, func(c cluster.PeerContact) bool {
+		return c.ID == q.ID && time.Duration(c.AgeMS)*time.Millisecond <= heardWithin
+	})
+}
+
+func pendingRule(f facts) (found []Finding) {
+	for _, p := range f.status.Peers {
+		if p.Pending > 0 && p.PendingMS > pendingWarns.Milliseconds() {
+			found = append(found, Finding{
+				Level: LevelWarn, Subject: p.Name, SinceMS: &p.PendingMS,
+				What:   fmt.Sprintf("%d registrations that nsqds declared to %s are not committed", p.Pending, p.Name),
+				Impact: "consumers do not find these nsqds for the topics in question",
+				Next:   "mend the quorum, or what slows commits: lag, disks; " + p.Name + " goes on trying by itself",
+			})
+		}
+	}
+	return found
+}
+
+func sharedRule(f facts) (found []Finding) {
+	told := map[registry.ProducerID]bool{}
+	for _, p := range f.status.Peers {
+		for _, s := range p.Shared {
+			if !told[s.Producer] {
+				told[s.Producer] = true
+				found = append(found, Finding{
+					Level: LevelWarn, Subject: string(s.Producer), What: fmt.Sprintf("%s is two nsqds: %s and %s", s.Producer, s.First, s.Second),
+					Impact: "consumers find one of them, and each takes the other's place again and again",
+					Next:   "give each nsqd a -broadcast-address, or a port, of its own",
+				})
+			}
+		}
+	}
+	return found
+}
+
 func versionsRule(f facts) (found []Finding) {
 	of := map[string][]string{}
 	for _, p := range f.status.Peers {
@@ -359,22 +414,30 @@ func securityRule(f facts) (found []Finding) {
 
 func certificatesRule(f facts) (found []Finding) {
 	for _, p := range f.status.Peers {
-		if p.Security == nil || p.Security.CertificateEnds == 0 {
+		if p.Security == nil {
 			continue
 		}
-		ends := time.Unix(p.Security.CertificateEnds, 0)
-		left := ends.Sub(f.now)
-		if left > certificateWarns {
-			continue
+		for _, c := range []struct {
+			of, impact string
+			ends       int64
+		}{
+			{"the certificate of " + p.Name, "after that the other peers refuse it", p.Security.CertificateEnds},
+			{"the certificate of the HTTP port of " + p.Name, "after that consumers, nsqds and nsqadmin refuse it", p.Security.HTTPCertificateEnds},
+		} {
+			ends := time.Unix(c.ends, 0)
+			left := ends.Sub(f.now)
+			if c.ends == 0 || left > certificateWarns {
+				continue
+			}
+			finding := Finding{
+				Level: LevelWarn, Subject: p.Name, What: fmt.Sprintf("%s ends on %s", c.of, ends.UTC().Format(time.DateOnly)),
+				Impact: c.impact, Next: "put a new one in its place; it is read again by itself",
+			}
+			if left < certificateCrit {
+				finding.Level = LevelCrit
+			}
+			found = append(found, finding)
 		}
-		finding := Finding{
-			Level: LevelWarn, Subject: p.Name, What: fmt.Sprintf("the certificate of %s ends on %s", p.Name, ends.UTC().Format(time.DateOnly)),
-			Impact: "after that the other peers refuse it", Next: "put a new one in its place; it is read again by itself",
-		}
-		if left < certificateCrit {
-			finding.Level = LevelCrit
-		}
-		found = append(found, finding)
 	}
 	return found
 }

@@ -23,13 +23,13 @@ const (
 )
 
 // handler puts the guards before the routes. From the outside: panics and the
-// log, other sites, the URL, the body.
+// log, TLS, other sites, the URL, the body.
 func (s *Server) handler() http.Handler {
 	crossOrigin := http.NewCrossOriginProtection()
 	crossOrigin.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, errCrossSite)
 	}))
-	return s.observe(crossOrigin.Handler(s.limitRequest(s.routes())))
+	return s.observe(s.requireTLS(crossOrigin.Handler(s.limitRequest(s.routes()))))
 }
 
 // observe logs and counts each request and answers for a handler that panics.

@@ -34,11 +34,11 @@ func (s *Server) legacy() http.Handler {
 	router.HandlerFunc(http.MethodGet, "/ping", ping)
 	for path, h := range map[string]endpoint{
 		"/info":     s.info,
-		lookupPath:  s.lookup,
-		"/topics":   s.topics,
-		"/channels": s.channels,
-		"/nodes":    s.nodes,
-		"/debug":    s.debug,
+		lookupPath:  s.withToken(s.lookup),
+		"/topics":   s.withToken(s.topics),
+		"/channels": s.channels, // without a token: nsqd asks it before it makes a topic, and has none
+		"/nodes":    s.withToken(s.nodes),
+		"/debug":    s.withToken(s.debug),
 	} {
 		router.Handler(http.MethodGet, path, s.endpoint(h))
 	}
@@ -49,7 +49,7 @@ func (s *Server) legacy() http.Handler {
 		"/channel/create":  s.createChannel,
 		"/channel/delete":  s.deleteChannel,
 	} {
-		router.Handler(http.MethodPost, path, s.endpoint(h))
+		router.Handler(http.MethodPost, path, s.endpoint(s.withToken(h)))
 	}
 
 	router.Handler(http.MethodGet, pprofPrefix, s.admin(http.HandlerFunc(pprof.Index)))

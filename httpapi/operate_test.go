@@ -187,11 +187,29 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 		{"certificate about to end", "certificates", "the certificate of a ends on ", httpapi.LevelWarn, func(s *cluster.Status) {
 			s.Peers[0].Security = &cluster.Security{CertificateEnds: soon}
 		}},
+		{"HTTP certificate about to end", "certificates", "the certificate of the HTTP port of a ends on ", httpapi.LevelWarn, func(s *cluster.Status) {
+			s.Peers[0].Security = &cluster.Security{HTTPCertificateEnds: soon}
+		}},
 		{"certificate at its end", "certificates", "the certificate of a ends on ", httpapi.LevelCrit, func(s *cluster.Status) {
 			s.Peers[0].Security = &cluster.Security{CertificateEnds: time.Now().Unix()}
 		}},
 		{"orphans", "orphans", "3 sessions of a have no connection; they end in 5s", httpapi.LevelWarn, func(s *cluster.Status) {
 			s.Peers[0].Orphans, s.Peers[0].OrphansEndMS = 3, 5000
+		}},
+		{"heard one way only", "hearing", "a reaches b, which does not reach it", httpapi.LevelWarn, func(s *cluster.Status) {
+			s.Peers[1].Contacts[0].AgeMS = 41_000
+		}},
+		{"heard one way only, the other", "hearing", "c reaches a, which does not reach it", httpapi.LevelWarn, func(s *cluster.Status) {
+			s.Peers[0].Contacts = s.Peers[0].Contacts[:2]
+		}},
+		{"not heard at all", "hearing", "a and c do not reach each other", httpapi.LevelWarn, func(s *cluster.Status) {
+			s.Peers[0].Contacts, s.Peers[2].Contacts = s.Peers[0].Contacts[:2], s.Peers[2].Contacts[1:]
+		}},
+		{"pending for long", "pending", "7 registrations that nsqds declared to b are not committed", httpapi.LevelWarn, func(s *cluster.Status) {
+			s.Peers[1].Pending, s.Peers[1].PendingMS = 7, 10_001
+		}},
+		{"two nsqds of one address", "shared", "n1:4150 is two nsqds: h1 (10.0.0.1) and h2 (10.0.0.2)", httpapi.LevelWarn, func(s *cluster.Status) {
+			s.Peers[1].Shared = []cluster.SharedAddress{{Producer: "n1:4150", First: "h1 (10.0.0.1)", Second: "h2 (10.0.0.2)"}}
 		}},
 		{"disk", "disk", "a has 300 MiB of disk left", httpapi.LevelWarn, func(s *cluster.Status) { s.Peers[0].FreeDisk = 300 << 20 }},
 	} {
@@ -219,6 +237,8 @@ func healthy(address string) *cluster.Status {
 	for _, name := range []string{"a", "b", "c"} {
 		s.Peers = append(s.Peers, cluster.PeerStatus{
 			Name: name, ID: registry.NodeID(name + "-00000001"), Role: cluster.RoleVoter, Health: cluster.HealthOK, Version: "0.1.0", HTTPAddress: address,
+			UptimeMS: 60_000, Contacts: []cluster.PeerContact{{ID: "a-00000001", AgeMS: 9000}, {ID: "b-00000001"}, {ID: "c-00000001", AgeMS: 25_000}},
+			Shared: []cluster.SharedAddress{},
 		})
 	}
 	return s
@@ -265,6 +285,31 @@ func TestCheckFindsProducersThatAnnounceLoopback(t *testing.T) {
 	}
 	if len(found) != 1 || found[0] != "127.0.0.1:4150" {
 		t.Errorf("%v", found)
+	}
+}
+
+// TestCheckIsNotHasty: what a peer cannot know yet, or does not tell, is no finding.
+func TestCheckIsNotHasty(t *testing.T) {
+	for name, change := range map[string]func(*cluster.Status){
+		"a peer that has just started":      func(s *cluster.Status) { s.Peers[1].UptimeMS, s.Peers[1].Contacts = 5000, s.Peers[1].Contacts[1:2] },
+		"a peer of an older version":        func(s *cluster.Status) { s.Peers[1].Contacts = nil },
+		"registrations that are on the way": func(s *cluster.Status) { s.Peers[1].Pending, s.Peers[1].PendingMS = 7, 9_000 },
+	} {
+		n := newFakeCluster(t, "a").peers[0]
+		p := serve(t, n)
+		n.status = healthy(p.addr)
+		change(n.status)
+		if c := checkOf(t, p); c.Level != httpapi.LevelOK {
+			t.Errorf("%s: %+v", name, c.Findings[0])
+		}
+	}
+	n := newFakeCluster(t, "a").peers[0]
+	p := serve(t, n)
+	n.status = healthy(p.addr)
+	shared := []cluster.SharedAddress{{Producer: "n1:4150", First: "h1", Second: "h2"}}
+	n.status.Peers[0].Shared, n.status.Peers[1].Shared = shared, shared // both saw it
+	if c := checkOf(t, p); c.Findings[0].Rule != "shared" || c.Findings[1].Level != httpapi.LevelOK {
+		t.Errorf("told twice: %+v", c.Findings[:2])
 	}
 }
 

@@ -47,7 +47,10 @@ func (s *Server) own() *http.ServeMux {
 	get(livezPath, livez)
 	get(readyzPath, s.readyz)
 	get("/v1/status", s.status)
-	get("/v1/producers", s.producers)
+	get("/v1/producers", s.endpointV1(s.withToken(func(w http.ResponseWriter, r *http.Request) error {
+		s.producers(w, r)
+		return nil
+	})))
 	get("/v1/check", s.endpointV1(s.check))
 	get("/v1/autopilot", s.endpointV1(s.autopilot))
 	admin := func(method, path string, h endpoint) {
@@ -61,6 +64,12 @@ func (s *Server) own() *http.ServeMux {
 	admin(http.MethodPost, "/v1/leader/transfer", s.transferLeader)
 	admin(http.MethodGet, "/v1/snapshot", s.saveSnapshot)
 	admin(http.MethodPost, importPath, s.importNames)
+	if s.cfg.Process != nil {
+		admin(http.MethodGet, "/v1/config", s.showConfig)
+		admin(http.MethodPut, "/v1/log-level", s.setLogLevel)
+		admin(http.MethodGet, "/v1/logs", s.logs)
+		admin(http.MethodGet, "/v1/bundle", s.bundle)
+	}
 	if s.cfg.Metrics != nil {
 		get(metricsPath, s.cfg.Metrics.ServeHTTP)
 	}
@@ -172,7 +181,7 @@ func routeOf(path string) string {
 	case "/ping", "/info", lookupPath, "/topics", "/channels", "/nodes", "/debug",
 		"/topic/create", "/topic/delete", "/topic/tombstone", "/channel/create", "/channel/delete",
 		livezPath, readyzPath, metricsPath, "/v1/status", "/v1/producers", "/v1/check", "/v1/autopilot", "/v1/leader/transfer",
-		"/v1/snapshot", importPath:
+		"/v1/snapshot", importPath, "/v1/config", "/v1/log-level", "/v1/logs", "/v1/bundle":
 		return path
 	}
 	if strings.HasPrefix(path, "/v1/peers/") {

@@ -25,6 +25,8 @@ func (e apiError) Error() string { return e.message }
 // Answers that clients can get.
 var (
 	errInvalidRequest     = apiError{http.StatusBadRequest, "INVALID_REQUEST"}
+	errInvalidLevel       = apiError{http.StatusBadRequest, "INVALID_ARG_LEVEL"}
+	errInvalidLines       = apiError{http.StatusBadRequest, "INVALID_ARG_LINES"}
 	errMissingTopic       = apiError{http.StatusBadRequest, "MISSING_ARG_TOPIC"}
 	errMissingChannel     = apiError{http.StatusBadRequest, "MISSING_ARG_CHANNEL"}
 	errMissingNode        = apiError{http.StatusBadRequest, "MISSING_ARG_NODE"}
@@ -39,6 +41,8 @@ var (
 	errNotFound           = apiError{http.StatusNotFound, "NOT_FOUND"}
 	errMethodNotAllowed   = apiError{http.StatusMethodNotAllowed, "METHOD_NOT_ALLOWED"}
 	errForbidden          = apiError{http.StatusForbidden, "FORBIDDEN"}
+	errTLSRequired        = apiError{http.StatusForbidden, "TLS_REQUIRED"}
+	errUnauthorized       = apiError{http.StatusUnauthorized, "UNAUTHORIZED"}
 	errCrossSite          = apiError{http.StatusForbidden, "CROSS_SITE_REQUEST"}
 	errBodyTooBig         = apiError{http.StatusRequestEntityTooLarge, "BODY_TOO_BIG"}
 	errURLTooLong         = apiError{http.StatusRequestURITooLong, "URL_TOO_LONG"}
@@ -70,6 +74,7 @@ func answerTo(err error) (answer apiError, known bool) {
 		answer apiError
 	}{
 		{registry.ErrChannelNotFound, errChannelNotFound},
+		{ErrUnknownLevel, errInvalidLevel},
 		{cluster.ErrUnknownPeer, errPeerNotFound},
 		{cluster.ErrAmbiguousName, errAmbiguousName},
 		{cluster.ErrWouldLoseQuorum, errWouldLoseQuorum},
@@ -100,6 +105,10 @@ func hintTo(e apiError) string {
 		hint   string
 	}{
 		{errForbidden, "call from -admin-cidr (default: the peer's own host) by an address or the peer's own name, or send the token of -admin-token-file as Authorization: Bearer ..."},
+		{errInvalidLevel, "give ?level=debug, info, warn, error or fatal"},
+		{errInvalidLines, "give fewer: the log itself has all"},
+		{errTLSRequired, "use https://"},
+		{errUnauthorized, "send a token of -lookup-token-file as Authorization: Bearer ..., or call as an admin"},
 		{errCrossSite, "browsers may not send changes from other sites"},
 		{errInvalidBody, "send {\"create\":[{\"topic\":\"t\",\"channels\":[\"c\"]}],\"delete\":[]}; docs/http.md has the rules"},
 		{errLimit, "raise the limit (docs/operations.md, Limits), or import less"},

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -110,6 +111,9 @@ type Config struct {
 	Version  string
 	Cluster  node
 	Sessions sessions
+	// Process is what operators may look into; nil means there are no routes for
+	// that.
+	Process process
 	// Metrics answers /metrics; nil means there is no such route.
 	Metrics http.Handler
 	// AdminCIDR are the addresses from which admin routes may be called.
@@ -120,6 +124,12 @@ type Config struct {
 	// AdminTokenFile holds the token that opens admin routes to callers from
 	// anywhere; "" means there is none. It is read again at each use.
 	AdminTokenFile string
+	// Certificate returns what to show to clients now; nil means plain HTTP.
+	Certificate func() *tls.Certificate
+	// LookupTokenFile holds the tokens, one a line, of which routes that show or
+	// change the registry want one, except from admins; "" means they want none. It
+	// is read again when it changes.
+	LookupTokenFile string
 	// OnNoQuorumStale makes reads that did not ask for a consistency fall back
 	// to marked stale answers.
 	OnNoQuorumStale bool
@@ -187,8 +197,13 @@ type Server struct {
 	answerWithin *deadline.Shared
 	answers      answers
 	saves        chan struct{} // likewise for snapshots: each keeps old pages of the state
+	followers    chan struct{} // likewise for those who follow the log
+	bundles      chan struct{} // likewise for support bundles
 	checks       checks
+	tokens       *tokens // for lookups; nil if none is wanted
 	stopping     atomic.Bool
+	ending       chan struct{} // closed by Close: what never ends by itself must end
+	end          func()        // closes it, once
 
 	mu       sync.Mutex // guards what follows; held during Open and Close
 	listener net.Listener
@@ -205,6 +220,11 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Counters == nil {
 		cfg.Counters = NewMetrics(prometheus.NewRegistry())
 	}
+	var lookupTokens *tokens
+	if cfg.LookupTokenFile != "" {
+		lookupTokens = &tokens{path: cfg.LookupTokenFile}
+	}
+	ending := make(chan struct{})
 	return &Server{
 		cfg:          cfg,
 		deletions:    newDeletions(cfg.Cluster, cfg.Now),
@@ -213,6 +233,11 @@ func New(cfg Config) (*Server, error) {
 		answerWithin: deadline.Within(context.Background(), cfg.Limits.AnswerWithin),
 		answers:      answers{room: cfg.Limits.KeptAnswerBytes},
 		saves:        make(chan struct{}, mostSaves),
+		followers:    make(chan struct{}, mostFollowers),
+		bundles:      make(chan struct{}, 1),
+		tokens:       lookupTokens,
+		ending:       ending,
+		end:          sync.OnceFunc(func() { close(ending) }),
 	}, nil
 }
 
@@ -228,6 +253,9 @@ func (s *Server) Open() error {
 	if err != nil {
 		return fmt.Errorf("listen for HTTP on %s: %w", s.cfg.Address, err)
 	}
+	if s.cfg.Certificate != nil {
+		inner = eitherListener{inner, s.tlsConfig()}
+	}
 	s.listener = newLimitedListener(inner, s.cfg.Limits, s.cfg.Overloaded, func(remote net.Addr, reason string) {
 		s.cfg.Counters.refusedOne(reason)
 		s.bad.warn(s.cfg.Logger, s.cfg.Now(), "HTTP connection refused", "why", reason, "remote", remote.String())
@@ -238,6 +266,7 @@ func (s *Server) Open() error {
 		ReadHeaderTimeout: limits.HeaderTimeout,
 		ReadTimeout:       limits.ReadTimeout,
 		IdleTimeout:       limits.IdleTimeout,
+		ConnContext:       withConn,
 		MaxHeaderBytes:    limits.HeaderBytes,
 		ErrorLog:          slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelDebug),
 	}
@@ -272,6 +301,7 @@ func (s *Server) SetStopping() { s.stopping.Store(true) }
 // Close lets open requests end until ctx does, then cuts them off.
 func (s *Server) Close(ctx context.Context) error {
 	s.SetStopping()
+	s.end()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.server == nil {

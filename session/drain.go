@@ -121,6 +121,9 @@ func (s *Session) openAgainLocked() {
 	s.reopen, s.opening, s.opened = false, true, mark{}
 	s.live.told = shown
 	s.sweep = sweep{declared: s.m.now()}
+	if s.pendingLocked() == 0 {
+		s.progress = s.m.now()
+	}
 	s.box = s.declared.again()
 	s.m.log.Info("session opened again", "producer", text(s.producer), "session", s.id, "declared", s.declared.names)
 }
@@ -227,6 +230,7 @@ func (s *Session) refusedLocked(f *flight, results []registry.Result) (refused b
 // doneLocked notes that f was done at index; what undid it may be known already.
 func (s *Session) doneLocked(f *flight, index uint64) {
 	s.live.told = f.standing
+	s.progress = s.m.now()
 	if f.has(s.waiting) {
 		s.answered = index
 	}

@@ -69,6 +69,8 @@ type Manager struct {
 	// answerWithin bounds the wait of a command.
 	answerWithin *deadline.Shared
 
+	rivals rivals
+
 	feedMu sync.Mutex // held while sessions are told
 	seen   uint64     // the last index of the feed that they know
 
@@ -140,6 +142,7 @@ func (m *Manager) Open(info registry.ProducerInfo, end func(reason string)) (*Se
 	m.log.Info("session opened", "producer", text(s.producer), "session", s.id,
 		"hostname", text(info.Hostname), "version", text(info.Version), "remote", info.RemoteAddress)
 	if old != nil && old.replace() {
+		m.rivals.replaced(s.producer, old.info, info, m.now())
 		m.log.Warn("session replaced: the producer connected again, or two nsqds claim one address", "producer", text(s.producer),
 			"old_remote", old.info.RemoteAddress, "old_hostname", text(old.info.Hostname),
 			"remote", info.RemoteAddress, "hostname", text(info.Hostname))
@@ -201,6 +204,9 @@ func (m *Manager) start(f func()) bool {
 type Stats struct {
 	Sessions        int // with a living connection
 	DeclaredPending int // changes that are not known to be committed
+	// PendingFor is for how long the session that waits the longest has seen none
+	// of its changes committed.
+	PendingFor time.Duration
 }
 
 // Stats returns the sizes at this moment.
@@ -208,7 +214,9 @@ func (m *Manager) Stats() Stats {
 	all := m.all()
 	stats := Stats{Sessions: len(all)}
 	for _, s := range all {
-		stats.DeclaredPending += s.declaredPending()
+		pending, since := s.declaredPending()
+		stats.DeclaredPending += pending
+		stats.PendingFor = max(stats.PendingFor, since)
 	}
 	return stats
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/lookupd/lookupd/registry"
 	"github.com/lookupd/lookupd/seeded"
@@ -33,7 +34,8 @@ type Session struct {
 	sweep    sweep
 	declared declared
 	box      outbox
-	flight   *flight // the proposal under way
+	progress time.Duration // when a change was last committed, or the first of those in box came
+	flight   *flight       // the proposal under way
 }
 
 // Producer returns the producer's id.
@@ -160,7 +162,7 @@ func (s *Session) propose(ctx context.Context, topic, channel string, register b
 	if register {
 		s.declared.add(topic, channel, true)
 	}
-	s.box.add(topic, channel, register)
+	s.addLocked(topic, channel, register)
 	s.waiting = topic
 	s.drainLocked()
 	s.mu.Unlock()
@@ -236,10 +238,23 @@ func (s *Session) status() Status {
 	}
 }
 
-func (s *Session) declaredPending() int {
+// declaredPending returns how many changes are not known to be committed, and for
+// how long none of them was.
+func (s *Session) declaredPending() (changes int, since time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.pendingLocked()
+	if changes = s.pendingLocked(); changes > 0 {
+		since = s.m.now() - s.progress
+	}
+	return changes, since
+}
+
+// addLocked adds a change to what is to be proposed.
+func (s *Session) addLocked(topic, channel string, register bool) {
+	if s.pendingLocked() == 0 {
+		s.progress = s.m.now()
+	}
+	s.box.add(topic, channel, register)
 }
 
 // pendingLocked returns how many changes are not known to be committed.

@@ -68,7 +68,7 @@ func (s *Session) letGoLocked(held []store.Name) {
 		case !s.declared.has(name.Topic, ""):
 			name.Channel = "" // all of the topic at once, or a large one takes long
 		}
-		s.box.add(name.Topic, name.Channel, false)
+		s.addLocked(name.Topic, name.Channel, false)
 		n++
 	}
 	if n == 0 {

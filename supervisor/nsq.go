@@ -53,6 +53,7 @@ type NSQAdminConfig struct {
 	Dir      string // takes the log
 	Port     int
 	Lookupds []string // HTTP addresses
+	Args     []string // further flags
 }
 
 // NewNSQAdmin adds an nsqadmin to the group, without starting it.
@@ -62,7 +63,7 @@ func (g *Group) NewNSQAdmin(c NSQAdminConfig) *Process {
 		args = append(args, "-lookupd-http-address", address)
 	}
 	return g.NewProcess(Spec{
-		Name: c.Name, Path: c.Path, Args: args,
+		Name: c.Name, Path: c.Path, Args: append(args, c.Args...),
 		Log:   filepath.Join(c.Dir, c.Name+".log"),
 		Ready: func(ctx context.Context) error { return WantOK(ctx, "http://"+Address(c.Port)+"/ping") },
 	})

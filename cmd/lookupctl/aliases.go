@@ -16,7 +16,8 @@ func addAliases(root *cobra.Command, o *options) {
 	raft := group("raft", "Consul's words")
 	raft.AddCommand(renamed(newPeers(o), "list-peers"), withID(newPeerRemove(o, "remove-peer [NAME]"), true), withID(newTransfer(o, "transfer-leader [NAME]"), false))
 	pilot := group("autopilot", "Consul's words")
-	pilot.AddCommand(newAutopilotState(o))
+	pilot.AddCommand(newAutopilotState(o), renamed(newAutopilotConfig(o), "get-config"),
+		instead("set-config", "these are flags of lookupd, such as -cleanup-dead-peers; lookupctl autopilot config shows them"))
 	operator := group("operator", "Consul's words")
 	operator.AddCommand(raft, pilot)
 
@@ -27,14 +28,20 @@ func addAliases(root *cobra.Command, o *options) {
 	endpoint.AddCommand(renamed(newStatus(o), "health"), renamed(newStatus(o), "status"))
 
 	for _, c := range []*cobra.Command{
-		renamed(newPeers(o), "members"), operator, member, endpoint,
+		renamed(newPeers(o), "members"), operator, member, endpoint, renamed(newLogs(o), "monitor"),
 		newTransfer(o, "move-leader [NAME]"), newTransfer(o, "step-down"),
 		instead("join", "start the new peer with -join=<the others>"),
+		instead("defrag", "nothing needs it: each start makes the state anew, and snapshots cut the log"),
+		instead("compaction", "nothing needs it: snapshots cut the log by themselves"),
 		instead("leave", "a peer that is stopped stays a member; lookupctl peer remove NAME takes it out for good"),
 	} {
-		c.Hidden = true
-		root.AddCommand(c)
+		root.AddCommand(hidden(c))
 	}
+}
+
+func hidden(c *cobra.Command) *cobra.Command {
+	c.Hidden = true
+	return c
 }
 
 // withID also takes the peer as -id, as Consul does.

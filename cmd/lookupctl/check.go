@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -66,7 +65,7 @@ func newCheck(o *options) *cobra.Command {
 	f.StringVar(&c.format, "format", "", strings.Join(checkFormats, ", ")+" (default text, or what -o says)")
 	f.IntVar(&c.expect, "expect", 0, "number of peers that there must be")
 	f.BoolVar(&c.probe, "probe", true, "ask peers and nsqds from here whether they answer where they say")
-	return cmd
+	return o.watchable(cmd)
 }
 
 // asUnknown makes an error of check Nagios' unknown.
@@ -171,7 +170,7 @@ func probe(ctx context.Context, rule string, addresses map[string]string, timeou
 		turns <- struct{}{}
 		all.Go(func() {
 			defer func() { <-turns }()
-			err := pingAt(ctx, address)
+			err := httpapi.Ping(ctx, address, probeWithin)
 			mu.Lock()
 			defer mu.Unlock()
 			switch {
@@ -203,25 +202,6 @@ func probe(ctx context.Context, rule string, addresses map[string]string, timeou
 	return findings
 }
 
-func pingAt(ctx context.Context, address string) error {
-	ctx, cancel := context.WithTimeout(ctx, probeWithin)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/ping", nil)
-	if err != nil {
-		return err
-	}
-	request.Close = true
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("status %d", response.StatusCode)
-	}
-	return nil
-}
-
 func (c *checkOptions) printCheck(d httpapi.Check) {
 	switch c.format {
 	case formatJSON:
@@ -243,7 +223,7 @@ func (c *checkOptions) printCheck(d httpapi.Check) {
 	default:
 		fmt.Fprintln(c.out, d.Sentence)
 		for _, f := range d.Findings {
-			fmt.Fprintf(c.out, "%-4s  %-12s  %s\n", f.Level, f.Rule, f.What)
+			fmt.Fprintf(c.out, "%s%*s  %-12s  %s\n", c.painted(string(f.Level)), len(httpapi.LevelCrit)-len(f.Level), "", f.Rule, f.What)
 			for _, more := range []string{f.Impact, f.Next} {
 				if more != "" {
 					fmt.Fprintf(c.out, "%20s-> %s\n", "", more)

@@ -3,12 +3,15 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"time"
 )
@@ -83,7 +86,26 @@ func (o *options) open(ctx context.Context, method, address, path string, body [
 	if len(body) > 0 {
 		request.Header.Set("Content-Type", "application/json")
 	}
-	return http.DefaultClient.Do(request)
+	return o.client.Do(request)
+}
+
+// newClient returns a client that trusts the authorities in a file, "" for those
+// of the system.
+func newClient(caFile string) (*http.Client, error) {
+	if caFile == "" {
+		return http.DefaultClient, nil
+	}
+	text, err := os.ReadFile(caFile)
+	if err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("%s holds no certificate in PEM", caFile)
+	}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.TLSClientConfig = &tls.Config{RootCAs: roots}
+	return &http.Client{Transport: transport}, nil
 }
 
 func (o *options) askOne(ctx context.Context, method, address, path string, body []byte, timeout time.Duration) (answer, error) {
@@ -114,6 +136,10 @@ func (a answer) failure() error {
 	switch word {
 	case "NO_QUORUM":
 		return exitError{exitNoQuorum, a.address + " has no quorum, so it cannot vouch for an answer; --stale shows what it has"}
+	case "TLS_REQUIRED":
+		return fmt.Errorf("%s speaks TLS: give it as -a https://..., and --ca-file if the system does not know its authority", a.address)
+	case "UNAUTHORIZED":
+		return fmt.Errorf("%s wants a token: --token-file names a file with one of its -lookup-token-file or -admin-token-file", a.address)
 	case "NOT_READY":
 		return exitError{exitFailed, a.address + " is starting and has not caught up yet; ask again, or another peer with -a"}
 	case "":

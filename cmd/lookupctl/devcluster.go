@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -30,15 +29,9 @@ type programs struct{ lookupd, nsqd, nsqadmin string }
 // NSQ's programs on PATH.
 func findPrograms() (programs, error) {
 	var p programs
-	if self, err := os.Executable(); err == nil {
-		p.lookupd, _ = exec.LookPath(filepath.Join(filepath.Dir(self), "lookupd")) // "" if it is not there
-	}
-	if p.lookupd == "" {
-		found, err := exec.LookPath("lookupd")
-		if err != nil {
-			return p, fmt.Errorf("lookupd is neither next to lookupctl nor on PATH: build both with make: %w", err)
-		}
-		p.lookupd = found
+	var err error
+	if p.lookupd, err = findLookupd(); err != nil {
+		return p, err
 	}
 	p.nsqd, _ = exec.LookPath(nsqdName)      // optional
 	p.nsqadmin, _ = exec.LookPath(adminName) // optional

@@ -76,11 +76,15 @@ func (o *options) transfer(ctx context.Context, to string) error {
 
 func newAutopilot(o *options) *cobra.Command {
 	cmd := group("autopilot", "Shows who may vote, and by which rules")
-	cmd.AddCommand(newAutopilotState(o), &cobra.Command{
+	cmd.AddCommand(newAutopilotState(o), newAutopilotConfig(o))
+	return cmd
+}
+
+func newAutopilotConfig(o *options) *cobra.Command {
+	return &cobra.Command{
 		Use: "config", Short: "Shows the rules by which peers become voters", Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.autopilotConfig(cmd.Context()) },
-	})
-	return cmd
+	}
 }
 
 func newAutopilotState(o *options) *cobra.Command {

@@ -26,12 +26,12 @@ type lookupDocument struct {
 }
 
 func newLookup(o *options) *cobra.Command {
-	return &cobra.Command{
+	return o.watchable(&cobra.Command{
 		Use:   "lookup TOPIC",
 		Short: "Shows a topic's producers and channels, as consumers get them",
 		Args:  exactly("TOPIC"), ValidArgsFunction: o.completeTopics,
 		RunE: func(cmd *cobra.Command, args []string) error { return o.lookup(cmd.Context(), args[0]) },
-	}
+	})
 }
 
 func (o *options) lookup(ctx context.Context, topic string) error {

@@ -18,7 +18,8 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], streams{
-		out: os.Stdout, err: os.Stderr, in: os.Stdin, interactive: isTerminal(os.Stdin),
+		out: os.Stdout, err: os.Stderr, in: os.Stdin,
+		interactive: isTerminal(os.Stdin), outTerminal: isTerminal(os.Stdout), errTerminal: isTerminal(os.Stderr),
 	}, os.Getenv)
 	stop()
 	os.Exit(code)

@@ -18,10 +18,10 @@ import (
 const operateTimeout = 25 * time.Second
 
 func newPeers(o *options) *cobra.Command {
-	return &cobra.Command{
+	return o.watchable(&cobra.Command{
 		Use: "peers", Short: "Lists the peers", Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.peers(cmd.Context()) },
-	}
+	})
 }
 
 func newPeer(o *options) *cobra.Command {
@@ -71,7 +71,7 @@ func (o *options) peers(ctx context.Context) error {
 	}
 	l := listing{columns: columns("NAME", "ROLE", "HEALTH", "LAG", "VERSION", "SESSIONS", "HTTP", "+PEER", "+ID", "+FREE DISK")}
 	for _, p := range s.Peers {
-		l.add(peerName(p, s.Peers), p.Role, p.Health, lag(p), p.Version, sessions(p), p.HTTPAddress, p.Address, p.ID, mebibytes(p.FreeDisk))
+		l.add(peerName(p, s.Peers), p.Role, o.painted(string(p.Health)), lag(p), p.Version, sessions(p), p.HTTPAddress, p.Address, p.ID, mebibytes(p.FreeDisk))
 	}
 	o.print(l)
 	return nil

@@ -53,7 +53,7 @@ func newProducers(o *options) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&prefix, "prefix", "", "only those whose address begins so")
 	cmd.Flags().StringVar(&state, "state", "", "only those with a session that is open, suspended or orphan")
-	return cmd
+	return o.watchable(cmd)
 }
 
 // allProducers reads all pages.

@@ -28,7 +28,8 @@ func newRecover(o *options) *cobra.Command {
 		Short: "Makes the stopped peer of that data directory the only voter of a new cluster with its registry",
 		Long: "Makes the stopped peer of that data directory the only voter of a new cluster with its registry, after a\n" +
 			"copy of the directory beside it. All of its log counts as committed then, what never was too. The others\n" +
-			"join with empty directories; those that they have are of the old cluster, and refused.",
+			"join with empty directories; those that they have are of the old cluster, and refused. A raft/peers.json in\n" +
+			"DIR must name that peer alone, and is taken away.",
 		Args: exactly("DIR"),
 		RunE: func(_ *cobra.Command, args []string) error { return o.recoverApply(args[0], dryRun) },
 	}
@@ -109,6 +110,9 @@ func (o *options) recoverApply(dir string, dryRun bool) error {
 	r, err := cluster.Examine(dir)
 	if err != nil {
 		return stopFirst(err)
+	}
+	if err := cluster.CheckPeersFile(dir, r.ID); err != nil {
+		return err
 	}
 	dir = filepath.Clean(dir)
 	backup := dir + ".before-recovery-" + time.Now().UTC().Format("20060102T150405Z")

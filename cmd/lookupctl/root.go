@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -35,6 +36,8 @@ type streams struct {
 	out, err    io.Writer
 	in          io.Reader
 	interactive bool // in is a terminal
+	outTerminal bool
+	errTerminal bool
 }
 
 // options are those that all commands share.
@@ -45,6 +48,10 @@ type options struct {
 	timeout   time.Duration
 	stale     bool
 	yes       bool   // do not ask
+	noColor   bool   // as given
+	color     bool   // words of health have colours
+	caFile    string // "" for the system's authorities
+	client    *http.Client
 	tokenFile string // "" for none
 	token     string // what is in it
 }
@@ -111,13 +118,16 @@ func newRoot(s streams, getenv func(string) string) *cobra.Command {
 	flags.DurationVar(&o.timeout, "timeout", defaultTimeout, "limit for all requests of a command")
 	flags.BoolVar(&o.stale, "stale", false, "take what a peer has, without asking the others")
 	flags.BoolVarP(&o.yes, "yes", "y", false, "do not ask before a change")
-	flags.StringVar(&o.tokenFile, "token-file", "", "file with the token of the peers' -admin-token-file (env LOOKUPD_TOKEN_FILE)")
+	flags.BoolVar(&o.noColor, "no-color", false, "no colours, as where nobody sees them (env NO_COLOR)")
+	flags.StringVar(&o.tokenFile, "token-file", "", "file with the token of the peers' -admin-token-file, or one for lookups (env LOOKUPD_TOKEN_FILE)")
+	flags.StringVar(&o.caFile, "ca-file", "", "file with the authorities of the peers' certificates, for addresses that begin with https:// (env LOOKUPD_CA_FILE; default the system's)")
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp)) // fails for unknown flags only
 
 	root.AddCommand(
 		newStatus(o), newCheck(o), newPeers(o), newPeer(o), newLeader(o), newAutopilot(o),
 		newLookup(o), newTopics(o), newTopic(o), newChannels(o), newChannel(o), newProducers(o), newProducer(o),
-		newSnapshot(o), newRecover(o), newRaft(o), newDev(o), newSecrets(o),
+		newSnapshot(o), newRecover(o), newRaft(o), newConfig(o), newLogs(o), newLogLevel(o), newDebug(o),
+		newVersion(o), newMan(o), newDev(o), newSecrets(o),
 	)
 	addAliases(root, o)
 	return root
@@ -131,8 +141,16 @@ func (o *options) complete(getenv func(string) string) error {
 	if len(o.addresses) == 0 {
 		o.addresses = []string{defaultAddress}
 	}
+	o.color = o.outTerminal && !o.noColor && getenv("NO_COLOR") == ""
 	if !slices.Contains(formats, o.output) {
 		return usageError{fmt.Errorf("--output %q: want one of %s", o.output, strings.Join(formats, ", "))}
+	}
+	if o.caFile == "" {
+		o.caFile = getenv("LOOKUPD_CA_FILE")
+	}
+	var err error
+	if o.client, err = newClient(o.caFile); err != nil {
+		return usageError{fmt.Errorf("--ca-file: %w", err)}
 	}
 	if o.tokenFile == "" {
 		o.tokenFile = getenv("LOOKUPD_TOKEN_FILE")

@@ -6,12 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/http"
 	"os"
-	"path/filepath"
 	"slices"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -36,90 +33,44 @@ func newSnapshot(o *options) *cobra.Command {
 			Use: "save FILE", Short: "Saves the registry of this moment, from any peer; - is stdout", Args: exactly("FILE"),
 			RunE: func(cmd *cobra.Command, args []string) error { return o.saveSnapshot(cmd.Context(), args[0]) },
 		},
-		newInspect(o), newRestore(o),
+		newInspect(o, "inspect FILE"), newRestore(o), hidden(newInspect(o, "status FILE")),
 	)
 	return cmd
 }
 
-// saveSnapshot writes aside, verifies, syncs and renames: FILE is the whole
-// snapshot or is not touched.
+// saveSnapshot verifies what it saves: FILE is the whole snapshot or is not
+// touched.
 func (o *options) saveSnapshot(ctx context.Context, path string) error {
 	if path == "-" {
 		_, err := o.fetchSnapshot(ctx, o.out)
 		return err
 	}
-	if _, err := os.Lstat(path); err == nil && !o.yes {
-		return usageError{fmt.Errorf("%s exists; --yes replaces it", path)}
-	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	var info fsm.SnapshotInfo
+	_, err := o.saveFile(path, func(w io.Writer) (err error) {
+		info, err = o.fetchSnapshot(ctx, w)
 		return err
-	}
-	aside, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // mode 0600
-	if err != nil {
-		return err
-	}
-	info, err := o.fetchSnapshot(ctx, aside)
+	})
 	if err == nil {
-		err = aside.Sync()
+		fmt.Fprintf(o.err, "Saved index %d of cluster %s to %s, %d bytes. Verified.\n", info.Index, info.ClusterID, path, info.Size)
 	}
-	if err = errors.Join(err, aside.Close()); err != nil {
-		return errors.Join(err, os.Remove(aside.Name()))
-	}
-	if err := errors.Join(os.Rename(aside.Name(), path), syncDirectory(filepath.Dir(path))); err != nil {
-		return err
-	}
-	fmt.Fprintf(o.err, "Saved index %d of cluster %s to %s, %d bytes. Verified.\n", info.Index, info.ClusterID, path, info.Size)
-	return nil
-}
-
-func syncDirectory(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return err
 }
 
 // fetchSnapshot writes a snapshot to w, from the first address that has one,
-// and verifies what it wrote.
+// and verifies what it wrote. What has begun is not begun again elsewhere: w has
+// a part of it.
 func (o *options) fetchSnapshot(ctx context.Context, w io.Writer) (info fsm.SnapshotInfo, err error) {
-	var errs []error
-	for _, address := range o.addresses {
-		response, err := o.openSnapshot(ctx, address)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		defer response.Body.Close()
-		if age := response.Header.Get("X-Lookupd-Stale-Ms"); age != "" {
-			fmt.Fprintf(o.err, "Stale: at most %s ms old.\n", age)
-		}
-		// What has begun is not begun again elsewhere: w has a part of it.
-		return fsm.Inspect(io.TeeReader(response.Body, w))
-	}
-	return info, errors.Join(errs...)
-}
-
-// openSnapshot waits --timeout for the answer to begin; it may then take as long
-// as it takes.
-func (o *options) openSnapshot(ctx context.Context, address string) (*http.Response, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	late := time.AfterFunc(o.timeout, cancel)
-	response, err := o.open(ctx, http.MethodGet, address, o.read(snapshotPath, nil), nil)
-	late.Stop()
+	response, err := o.openStream(ctx, o.read(snapshotPath, nil))
 	if err != nil {
-		cancel()
-		return nil, err
+		return info, err
 	}
-	if response.StatusCode == http.StatusOK {
-		return response, nil
-	}
-	defer cancel()
 	defer response.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(response.Body, maxDocument))
-	if err != nil {
-		return nil, err
+	if age := response.Header.Get("X-Lookupd-Stale-Ms"); age != "" {
+		fmt.Fprintf(o.err, "Stale: at most %s ms old.\n", age)
 	}
-	return nil, answer{address: address, status: response.StatusCode, body: body}.failure()
+	body := o.counting("Received", response.Body, response.ContentLength)
+	defer body.done()
+	return fsm.Inspect(io.TeeReader(body, w))
 }
 
 // names is what a snapshot restores: topics with their channels, sorted.
@@ -174,10 +125,10 @@ func readSnapshotFile(path string) (contents, error) {
 	return c, nil
 }
 
-func newInspect(o *options) *cobra.Command {
+func newInspect(o *options, use string) *cobra.Command {
 	var old string
 	cmd := &cobra.Command{
-		Use: "inspect FILE", Short: "Verifies a snapshot and says what is in it, without a peer", Args: exactly("FILE"),
+		Use: use, Short: "Verifies a snapshot and says what is in it, without a peer", Args: exactly("FILE"),
 		RunE: func(_ *cobra.Command, args []string) error { return o.inspect(args[0], old) },
 	}
 	cmd.Flags().StringVar(&old, "diff", "", "an older snapshot: also what was created and deleted since")
@@ -380,7 +331,10 @@ type importTopic struct {
 // importChanges sends the changes, as many at once as a peer takes, and returns
 // how many are made.
 func (o *options) importChanges(ctx context.Context, changes []change) (done int, err error) {
+	all := len(changes)
+	defer o.counted("Restored", 0, 0)
 	for len(changes) > 0 {
+		o.counted("Restored", done, all)
 		var body importBody
 		size, n := 0, 0
 		for ; n < len(changes) && size < importBytes; n++ {

@@ -35,7 +35,7 @@ func newStatus(o *options) *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&local, "local", false, "only whether the peer itself serves: 0 if so, 3 if not; for health checks of containers")
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print nothing, the exit code says it")
-	return cmd
+	return o.watchable(cmd)
 }
 
 // localStatus shows the peer's own readiness, which does not depend on others.
@@ -78,7 +78,7 @@ func (o *options) printStatus(s cluster.Status) {
 	o.sentence("%s   index %d   %s, %s", line, s.Index, plural(s.Counts.Producers, "producer"), plural(s.Counts.Topics, "topic"))
 	l := listing{columns: columns("NAME", "ROLE", "HEALTH", "LAG", "LAST CONTACT", "VERSION", "SESSIONS", "", "+HTTP", "+PEER", "+ID")}
 	for _, p := range s.Peers {
-		l.add(peerName(p, s.Peers), p.Role, p.Health, lag(p), lastContact(p, s), p.Version, sessions(p), nextStep(p, s), p.HTTPAddress, p.Address, p.ID)
+		l.add(peerName(p, s.Peers), p.Role, o.painted(string(p.Health)), lag(p), lastContact(p, s), p.Version, sessions(p), nextStep(p, s), p.HTTPAddress, p.Address, p.ID)
 	}
 	o.print(l)
 }

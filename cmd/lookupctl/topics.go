@@ -10,19 +10,19 @@ import (
 )
 
 func newTopics(o *options) *cobra.Command {
-	return &cobra.Command{
+	return o.watchable(&cobra.Command{
 		Use: "topics", Short: "Lists the topics", Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.names(cmd.Context(), "/topics", "TOPIC", nil) },
-	}
+	})
 }
 
 func newChannels(o *options) *cobra.Command {
-	return &cobra.Command{
+	return o.watchable(&cobra.Command{
 		Use: "channels TOPIC", Short: "Lists the channels of a topic", Args: exactly("TOPIC"), ValidArgsFunction: o.completeTopics,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return o.names(cmd.Context(), "/channels", "CHANNEL", url.Values{"topic": args})
 		},
-	}
+	})
 }
 
 // names lists what /topics or /channels answers.

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"net"
 	"os"
 	"runtime"
@@ -26,20 +25,21 @@ import (
 // goroutine; stop also undoes a start that failed half way.
 type daemon struct {
 	o       *options
-	log     *slog.Logger
+	log     *journal
 	onFatal func(error)
 
 	pressure   *pressure
 	dir        *store.Dir
 	node       *cluster.Node
-	sessions   atomic.Pointer[session.Manager] // the node asks for their number from the start
+	sessions   atomic.Pointer[session.Manager] // the node asks for their numbers from the start
 	advertised atomic.Pointer[string]          // told to ask here; nil until HTTP listens
 	http       *httpapi.Server
+	shown      *serverCertificate // by http; nil for none
 	tcp        *tcpproto.Server
 }
 
-func newDaemon(o *options, log *slog.Logger, onFatal func(error)) *daemon {
-	return &daemon{o: o, log: log, onFatal: onFatal, pressure: newPressure(o, log)}
+func newDaemon(o *options, log *journal, onFatal func(error)) *daemon {
+	return &daemon{o: o, log: log, onFatal: onFatal, pressure: newPressure(o, log.Logger)}
 }
 
 // start opens everything and returns; it does not wait for a leader.
@@ -69,14 +69,18 @@ func (d *daemon) start() (err error) {
 	if err != nil {
 		return err
 	}
+	// Before the node, which tells others when it ends.
+	if d.shown, err = openServerCertificate(d.o.httpCertificate, d.log); err != nil {
+		return err
+	}
 	d.node = cluster.New(cluster.Config{
 		Dir: d.dir, Name: d.o.nodeName,
 		PeerAddress: d.o.peerAddress, PeerAdvertise: d.o.peerAdvertiseAddress,
 		GossipAddress: d.o.gossipAddress, GossipAdvertise: d.o.gossipAdvertiseAddress,
 		Certificates: d.o.certificates, GossipKeyFile: d.o.gossipKeyFile,
 		Join: d.o.join, BootstrapExpect: d.o.bootstrapExpect, NonVoter: d.o.nonVoter, CleanupDeadPeers: d.o.cleanupDeadPeers,
-		TombstoneLifetime: d.o.tombstoneLifetime, InactiveTimeout: d.o.inactiveProducerTimeout, Version: version, Logger: d.log,
-		Sessions: d.countSessions, HTTPAddress: d.httpAddress, Security: d.security, FreeDisk: d.pressure.disk.Load, OnFatal: d.onFatal, Metrics: cluster.NewMetrics(reg),
+		TombstoneLifetime: d.o.tombstoneLifetime, InactiveTimeout: d.o.inactiveProducerTimeout, Version: version, Logger: d.log.Logger,
+		Sessions: d.sessionStats, HTTPAddress: d.httpAddress, Security: d.security, FreeDisk: d.pressure.disk.Load, OnFatal: d.onFatal, Metrics: cluster.NewMetrics(reg),
 		DiskLow: d.pressure.DiskLow, Limits: d.o.limits.cluster,
 		Snapshots: snapshotsForProof(),
 	})
@@ -86,7 +90,7 @@ func (d *daemon) start() (err error) {
 	}
 	sessions := session.NewManager(session.Config{
 		Node: d.node.ID(), Epoch: d.node.Epoch(), InactiveTimeout: d.o.inactiveProducerTimeout,
-		Cluster: session.Over(d.node), Feed: d.node.Feed(), Logger: d.log,
+		Cluster: session.Over(d.node), Feed: d.node.Feed(), Logger: d.log.Logger,
 		AnswerWithin: d.o.limits.tcpAnswer, Limits: d.o.limits.session,
 	})
 	sessions.Start()
@@ -107,12 +111,14 @@ func (d *daemon) start() (err error) {
 
 func (d *daemon) openHTTP(reg *prometheus.Registry, sessions *session.Manager) (err error) {
 	cfg := httpapi.DefaultConfig()
-	cfg.Address, cfg.Version, cfg.Logger = d.o.httpAddress, version, d.log
+	cfg.Address, cfg.Version, cfg.Logger, cfg.Process = d.o.httpAddress, version, d.log.Logger, d
 	cfg.Cluster, cfg.Sessions = d.node, sessions
 	cfg.Metrics = promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
 	cfg.Counters = httpapi.NewMetrics(reg)
 	cfg.AdminCIDR, cfg.AdminHosts = d.o.adminCIDR, []string{d.o.broadcastAddress, d.o.hostName}
-	cfg.AdminTokenFile = d.o.adminTokenFile
+	cfg.AdminTokenFile, cfg.LookupTokenFile = d.o.adminTokenFile, d.o.lookupTokenFile
+	d.shown.register(reg)
+	cfg.Certificate = d.shown.show()
 	cfg.Limits, cfg.Overloaded = d.o.limits.http, d.pressure.MemoryHigh
 	cfg.OnNoQuorumStale = d.o.onNoQuorum == "stale"
 	if d.http, err = httpapi.New(cfg); err != nil {
@@ -137,7 +143,7 @@ func (d *daemon) httpAddress() string {
 func (d *daemon) openTCP(sessions *session.Manager) error {
 	d.tcp = tcpproto.New(tcpproto.Config{
 		Address: d.o.tcpAddress, BroadcastAddress: d.o.broadcastAddress, Hostname: d.o.hostName,
-		Version: version, HTTPPort: d.httpPort, Sessions: tcpproto.Over(sessions), Logger: d.log,
+		Version: version, HTTPPort: d.httpPort, Sessions: tcpproto.Over(sessions), Logger: d.log.Logger,
 		Limits: d.o.limits.tcp, Overloaded: d.pressure.MemoryHigh,
 	})
 	return d.tcp.Open()
@@ -145,11 +151,16 @@ func (d *daemon) openTCP(sessions *session.Manager) error {
 
 func (d *daemon) httpPort() int { return d.http.Addr().(*net.TCPAddr).Port }
 
-func (d *daemon) countSessions() int {
-	if sessions := d.sessions.Load(); sessions != nil {
-		return sessions.Stats().Sessions
+// sessionStats is what the other peers are told of the sessions here.
+func (d *daemon) sessionStats() cluster.SessionStats {
+	sessions := d.sessions.Load()
+	if sessions == nil {
+		return cluster.SessionStats{}
 	}
-	return 0
+	stats := sessions.Stats()
+	return cluster.SessionStats{
+		Sessions: stats.Sessions, Pending: stats.DeclaredPending, PendingFor: stats.PendingFor, Shared: sessions.SharedAddresses(),
+	}
 }
 
 // announce says, once, what an operator needs to know about this start.
@@ -164,8 +175,10 @@ func (d *daemon) announce() {
 	if missing := d.o.unprotected(); missing != "" {
 		d.log.Warn("-insecure: whoever reaches the peer and gossip ports can read and change what peers say; keep them in a trusted network", "without", missing)
 	}
-	if info, err := os.Stat(d.o.adminTokenFile); err == nil && info.Mode().Perm()&0o007 != 0 {
-		d.log.Warn("every user of this host can read the admin token: chmod 0600 the file", "admin-token-file", d.o.adminTokenFile)
+	for name, path := range map[string]string{"admin-token-file": d.o.adminTokenFile, "lookup-token-file": d.o.lookupTokenFile} {
+		if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o007 != 0 {
+			d.log.Warn("every user of this host can read the token: chmod 0600 the file", name, path)
+		}
 	}
 	if n := d.o.bootstrapExpect; n == 2 || n == 4 {
 		d.log.Warn("an even number of voters survives no more failures than one voter less", "bootstrap-expect", n)
@@ -199,6 +212,7 @@ func (d *daemon) stop() error {
 	if d.node != nil {
 		errs = append(errs, d.node.Close())
 	}
+	d.shown.close()
 	d.pressure.close()
 	if d.dir != nil {
 		errs = append(errs, d.dir.Close())

@@ -31,7 +31,7 @@ func loopbackOptions(t *testing.T, dataPath string, more ...string) *options {
 
 func startDaemon(t *testing.T, o *options) (*daemon, error) {
 	t.Helper()
-	d := newDaemon(o, slog.New(slog.DiscardHandler), func(err error) { t.Errorf("fatal: %v", err) })
+	d := newDaemon(o, newJournal(io.Discard, o), func(err error) { t.Errorf("fatal: %v", err) })
 	return d, d.start()
 }
 
@@ -161,6 +161,7 @@ func TestRefusedDataTellsTheNextStep(t *testing.T) {
 		"D2 log cut":          {func(p string) error { return os.Truncate(p+"/raft/raft.db", 20_000) }, exitDamaged, "empty -data-path and -join"},
 		"D13 identity gone":   {func(p string) error { return os.Remove(p + "/node.json") }, exitRefused, "node.json back"},
 		"D14 newer identity":  {func(p string) error { return os.WriteFile(p+"/node.json", []byte(`{"format":2}`), 0o600) }, exitRefused, "the version that wrote"},
+		"raft's peers.json":   {func(p string) error { return os.WriteFile(p+"/raft/peers.json", []byte("[]"), 0o600) }, exitRefused, "lookupctl recover apply"},
 		"C4 writable for all": {func(p string) error { return os.Chmod(p, 0o777) }, exitRefused, "chmod 0700"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -241,7 +242,7 @@ func TestEvenNumbersOfVotersAreWarnedOf(t *testing.T) {
 			var out bytes.Buffer
 			o := loopbackOptions(t, t.TempDir()+"/data")
 			o.bootstrapExpect = voters
-			d := newDaemon(o, newLogger(&out, "", slog.LevelWarn), func(err error) { t.Errorf("fatal: %v", err) })
+			d := newDaemon(o, newJournal(&out, o), func(err error) { t.Errorf("fatal: %v", err) })
 			if err := d.start(); err != nil {
 				t.Fatal(err)
 			}

@@ -65,7 +65,7 @@ func FuzzConfig(f *testing.F) {
 			t.Fatalf("printed settings are refused: %v\n%s", err, text.String())
 		}
 		for _, o := range []*options{o, again} {
-			o.configFile, o.origins = "", nil
+			o.configFile, o.origins, o.flags = "", nil, nil
 		}
 		if diff := cmp.Diff(*o, *again, cmp.AllowUnexported(options{}, limits{}), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }), cmp.Comparer(sameList)); diff != "" {
 			t.Fatalf("printed and read again (-given +again):\n%s%s", diff, text.String())

@@ -18,6 +18,9 @@ var levels = map[string]slog.Level{
 	"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError, "fatal": levelFatal,
 }
 
+// logFormats are what -log-format takes.
+var logFormats = []string{"nsq", "text", "json"}
+
 // nsqHandler writes NSQ's line, with slog's attributes after the message:
 //
 //	[lookupd] 2026/01/31 22:13:39.123456 INFO: session closed producer=n17:4150

@@ -19,11 +19,11 @@ import (
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
 
+	"github.com/lookupd/lookupd/cmd/internal/build"
 	"github.com/lookupd/lookupd/store"
 )
 
-// version is lookupd's own, in semver: nsqd and nsqadmin compare it.
-const version = "0.1.0"
+const version = build.Version
 
 // Exit codes. Init systems must not restart after 2, 3 and 4.
 const (
@@ -63,8 +63,11 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 			return exitFailed
 		}
 		return exitStopped
+	case o.checkConfig:
+		fmt.Fprintln(stdout, "The settings are good.")
+		return exitStopped
 	}
-	log := newLogger(stderr, o.logPrefix, levels[strings.ToLower(o.logLevel)])
+	log := newJournal(stderr, o)
 	d := newDaemon(o, log, func(err error) {
 		// Not log.Error alone: the process must end even if stderr blocks or
 		// the disk hangs, and nothing may be written any more.
@@ -87,7 +90,7 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 	d.ready()
 	caught := <-signals
 	log.Info("stopping", "signal", caught)
-	notify(log, sd.SdNotifyStopping, "Stopping: hands over, ends open requests.")
+	notify(log.Logger, sd.SdNotifyStopping, "Stopping: hands over, ends open requests.")
 	overdue := time.AfterFunc(stopWithin, func() {
 		log.Error("stop took too long", "limit", stopWithin)
 		os.Exit(exitFailed)

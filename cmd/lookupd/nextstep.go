@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 
+	"github.com/lookupd/lookupd/cluster"
 	"github.com/lookupd/lookupd/store"
 )
 
@@ -17,6 +18,7 @@ func nextStep(err error) string {
 		err  error
 		next string
 	}{
+		{cluster.ErrPeersFile, "lookupctl recover apply with this directory does that, for one peer; the others then join it with empty directories. To start as before, take raft/peers.json away"},
 		{store.ErrLocked, "stop the other lookupd, or give this one a -data-path of its own"},
 		{store.ErrNewerFormat, "start the version that wrote the directory, or a newer one"},
 		{store.ErrOpenToOthers, "chmod 0700 the directory"},

@@ -20,6 +20,6 @@ func notify(log *slog.Logger, state, sentence string) {
 // ready is what systemd is told once everything listens with the state loaded. A
 // quorum is not waited for: the peers of a first start would wait for each other.
 func (d *daemon) ready() {
-	notify(d.log, sd.SdNotifyReady, "Serves nsqds at "+d.tcp.Addr().String()+" and HTTP at "+d.http.Addr().String()+" as "+string(d.node.ID())+
+	notify(d.log.Logger, sd.SdNotifyReady, "Serves nsqds at "+d.tcp.Addr().String()+" and HTTP at "+d.http.Addr().String()+" as "+string(d.node.ID())+
 		". How the cluster is: lookupctl status")
 }

@@ -28,6 +28,7 @@ type options struct {
 	tombstoneLifetime       time.Duration
 	configFile              string
 	logLevel, logPrefix     string
+	logFormat               string
 	verbose, version        bool
 	dataPath, nodeName      string
 	peerAddress             string
@@ -43,10 +44,14 @@ type options struct {
 	onNoQuorum              string
 	adminCIDR               []netip.Prefix
 	adminTokenFile          string
+	lookupTokenFile         string
+	httpCertificate         secrets.ServerFiles
 	printConfig             bool
+	checkConfig             bool
 	limits                  limits
 	origins                 map[string]string // flag name -> where its value comes from
 	hostName                string
+	flags                   *flag.FlagSet
 }
 
 const envPrefix = "LOOKUPD_"
@@ -67,6 +72,7 @@ func newFlags(o *options) *flag.FlagSet {
 	fs.StringVar(&o.configFile, "config", "", "`path` of a TOML file; keys are flags with _ for -")
 	fs.StringVar(&o.logLevel, "log-level", "info", "lowest `level` to log: debug, info, warn, error or fatal")
 	fs.StringVar(&o.logPrefix, "log-prefix", "[lookupd] ", "`text` before each log line")
+	fs.StringVar(&o.logFormat, "log-format", "nsq", "`form` of log lines: nsq, text (key=value) or json")
 	fs.BoolVar(&o.verbose, "verbose", false, "no effect, as in nsqlookupd")
 	fs.BoolVar(&o.version, "version", false, "print the version and exit")
 
@@ -89,7 +95,11 @@ func newFlags(o *options) *flag.FlagSet {
 	o.adminCIDR = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
 	fs.Var((*prefixes)(&o.adminCIDR), "admin-cidr", "`networks` that may use admin routes and /debug/pprof, with commas")
 	fs.StringVar(&o.adminTokenFile, "admin-token-file", "", "`path` of a file with the token that opens admin routes to callers from elsewhere, as Authorization: Bearer ...; read again at each use")
+	fs.StringVar(&o.lookupTokenFile, "lookup-token-file", "", "`path` of a file with tokens, one a line; HTTP routes that show or change the registry then want one, as Authorization: Bearer ..., except from admins and but for /channels, which nsqd asks; read again when it changes")
+	fs.StringVar(&o.httpCertificate.Certificate, "http-tls-cert", "", "`path` of a certificate for HTTPS on the HTTP port, PEM; plain requests but health checks are refused then. It is read again when it changes, as the next is")
+	fs.StringVar(&o.httpCertificate.Key, "http-tls-key", "", "`path` of its key, which nobody else may read")
 	fs.BoolVar(&o.printConfig, "print-config", false, "print every value with its origin and exit")
+	fs.BoolVar(&o.checkConfig, "check-config", false, "say all that is wrong with the settings and exit: 0 if nothing is, else 2")
 	limitFlags(&o.limits).VisitAll(func(f *flag.Flag) { fs.Var(f.Value, f.Name, f.Usage) })
 	return fs
 }
@@ -137,6 +147,7 @@ func (p *prefixes) Set(text string) error {
 func parse(args []string, environ []string) (*options, *flag.FlagSet, error) {
 	o := &options{origins: map[string]string{}}
 	fs := newFlags(o)
+	o.flags = fs
 	if err := fs.Parse(args); err != nil {
 		return o, fs, explainFlag(err, fs)
 	}
@@ -184,7 +195,7 @@ func (o *options) readFile(fs *flag.FlagSet) error {
 	for _, key := range sortedKeys(values) {
 		name := strings.ReplaceAll(key, "_", "-")
 		f := fs.Lookup(name)
-		if f == nil || name == "config" {
+		if f == nil || name == "config" || isCommand(name) {
 			faults = append(faults, fmt.Errorf("%s: unknown key %q%s", o.configFile, key, didYouMean(name, fs, "_")))
 			continue
 		}
@@ -261,6 +272,9 @@ func (o *options) validate() error {
 	if _, ok := levels[strings.ToLower(o.logLevel)]; !ok {
 		fault("log-level", "%q is none of debug, info, warn, error, fatal", o.logLevel)
 	}
+	if !slices.Contains(logFormats, o.logFormat) {
+		fault("log-format", "%q is none of %s", o.logFormat, strings.Join(logFormats, ", "))
+	}
 	if o.inactiveProducerTimeout <= 0 {
 		fault("inactive-producer-timeout", "%s is not above 0", o.inactiveProducerTimeout)
 	}
@@ -285,6 +299,11 @@ func (o *options) validate() error {
 	if o.adminTokenFile != "" {
 		if _, err := httpapi.ReadToken(o.adminTokenFile); err != nil {
 			fault("admin-token-file", "%w", err)
+		}
+	}
+	if o.lookupTokenFile != "" {
+		if _, err := httpapi.ReadTokens(o.lookupTokenFile); err != nil {
+			fault("lookup-token-file", "%w", err)
 		}
 	}
 	o.limits.complete()

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -212,5 +213,33 @@ func TestCleanupNeedsASize(t *testing.T) {
 	}
 	if _, _, err := parse([]string{"-cleanup-dead-peers", "-bootstrap-expect=3", "-join=127.0.0.1", "-insecure"}, nil); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestCheckConfig says what is wrong, starts nothing and writes nothing.
+func TestCheckConfig(t *testing.T) {
+	data := t.TempDir() + "/data"
+	good := writeFile(t, "data_path = \""+data+"\"\nbootstrap_expect = 3\n")
+	var out, talk bytes.Buffer
+	if code := run([]string{"-check-config", "-config", good, "-insecure"}, nil, &out, &talk); code != exitStopped || talk.Len() > 0 {
+		t.Errorf("exit code %d: %s", code, talk.String())
+	}
+	for text, want := range map[string]string{
+		"dta_path = \"x\"":                "did you mean data_path?",
+		"bootstrap_expect = \"x\"":        "bootstrap_expect = x: ",
+		"bootstrap_expect = 12":           "12 is not from 0 to 9",
+		"print_config = true":             "unknown key \"print_config\"",
+		"bootstrap_expect = ":             "lookupd.toml",
+		"[listeners]\ntcp = \"x\"":        "unknown key \"listeners\"",
+		"tombstone_lifetime = -1":         "-1ms is not above 0",
+		"peer_address = \"0.0.0.0:4162\"": "lookupctl secrets init",
+	} {
+		talk.Reset()
+		if code := run([]string{"-check-config", "-config", writeFile(t, text)}, nil, io.Discard, &talk); code != exitConfig || !strings.Contains(talk.String(), want) {
+			t.Errorf("%s: exit code %d: %s, want %s", text, code, talk.String(), want)
+		}
+	}
+	if _, err := os.Stat(data); err == nil {
+		t.Error("the data directory was made")
 	}
 }

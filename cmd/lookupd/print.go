@@ -17,7 +17,7 @@ func (o *options) print(w io.Writer, fs *flag.FlagSet) error {
 	o.fillAddresses()
 	var faults []error
 	fs.VisitAll(func(f *flag.Flag) {
-		if f.Name == "version" || f.Name == "print-config" || f.Name == "config" {
+		if isCommand(f.Name) || f.Name == "config" {
 			return
 		}
 		value := f.Value.(flag.Getter).Get()
@@ -39,6 +39,11 @@ func (o *options) print(w io.Writer, fs *flag.FlagSet) error {
 		faults = append(faults, err)
 	})
 	return errors.Join(faults...)
+}
+
+// isCommand reports whether a flag says what to do rather than how.
+func isCommand(name string) bool {
+	return name == "version" || name == "print-config" || name == "check-config"
 }
 
 // printable keeps a comment on its line: a file's name may hold anything.

@@ -28,6 +28,9 @@ func (o *options) checkSecrets(fault func(name, format string, args ...any)) {
 	if o.certificates.Given() {
 		o.checkCertificates(fault)
 	}
+	if o.httpCertificate.Given() {
+		o.checkHTTPCertificate(fault)
+	}
 	if o.gossipKeyFile != "" {
 		if _, err := secrets.LoadGossipKeys(o.gossipKeyFile); err != nil {
 			fault("gossip-key-file", "%w", err)
@@ -61,6 +64,19 @@ func (o *options) checkCertificates(fault func(name, format string, args ...any)
 	}
 }
 
+func (o *options) checkHTTPCertificate(fault func(name, format string, args ...any)) {
+	switch {
+	case o.httpCertificate.Key == "":
+		fault("http-tls-key", "is not given, and -http-tls-cert is: both or none")
+	case o.httpCertificate.Certificate == "":
+		fault("http-tls-cert", "is not given, and -http-tls-key is: both or none")
+	default:
+		if _, err := o.httpCertificate.Load(time.Now()); err != nil {
+			fault("http-tls-cert", "%w", err)
+		}
+	}
+}
+
 // isOpen reports whether others than this host may reach an address.
 func isOpen(address string) bool {
 	host, _, err := splitAddress(address)
@@ -89,6 +105,9 @@ func (d *daemon) security() cluster.Security {
 	if ends, ok := d.node.CertificateEnds(); ok {
 		told.CertificateEnds = ends.Unix()
 	}
+	if d.shown != nil {
+		told.HTTPCertificateEnds = d.shown.current.Load().Ends().Unix()
+	}
 	return told
 }
 
@@ -101,7 +120,8 @@ func (d *daemon) registerSecurity(reg prometheus.Registerer) {
 		return
 	}
 	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "lookupd_certificate_expiry_timestamp_seconds", Help: "When other peers cease to accept this one's certificate.",
+		Name: "lookupd_certificate_expiry_timestamp_seconds", Help: "When others cease to accept the certificate of a listener.",
+		ConstLabels: prometheus.Labels{"listener": "peer"},
 	}, func() float64 {
 		ends, ok := d.node.CertificateEnds()
 		if !ok {

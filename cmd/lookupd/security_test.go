@@ -146,7 +146,7 @@ func TestSecurityMetrics(t *testing.T) {
 		}
 	}()
 	body, _ := ask(t, d, "/metrics")
-	for _, want := range []string{"\nlookupd_certificate_expiry_timestamp_seconds 1.", "\nlookupd_insecure 0\n"} {
+	for _, want := range []string{"\nlookupd_certificate_expiry_timestamp_seconds{listener=\"peer\"} 1.", "\nlookupd_insecure 0\n"} {
 		if !strings.Contains(body, want) {
 			t.Errorf("no %q in /metrics", want)
 		}

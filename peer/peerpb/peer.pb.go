@@ -649,13 +649,17 @@ type StatusResponse struct {
 	Orphans         []*OrphanGroup         `protobuf:"bytes,20,rep,name=orphans,proto3" json:"orphans,omitempty"`                                       // on the leader
 	// removed: the asking peer is in no configuration that this one knows, and
 	// this one follows a leader.
-	Removed       bool      `protobuf:"varint,21,opt,name=removed,proto3" json:"removed,omitempty"`
-	HttpAddress   string    `protobuf:"bytes,22,opt,name=http_address,json=httpAddress,proto3" json:"http_address,omitempty"` // host:port that nsqds are told
-	NonVoter      bool      `protobuf:"varint,23,opt,name=non_voter,json=nonVoter,proto3" json:"non_voter,omitempty"`         // started as one that never votes
-	Security      *Security `protobuf:"bytes,24,opt,name=security,proto3" json:"security,omitempty"`                          // absent: an older version
-	FreeDisk      uint64    `protobuf:"varint,25,opt,name=free_disk,json=freeDisk,proto3" json:"free_disk,omitempty"`         // bytes, 0 if not known
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Removed         bool             `protobuf:"varint,21,opt,name=removed,proto3" json:"removed,omitempty"`
+	HttpAddress     string           `protobuf:"bytes,22,opt,name=http_address,json=httpAddress,proto3" json:"http_address,omitempty"`              // host:port that nsqds are told
+	NonVoter        bool             `protobuf:"varint,23,opt,name=non_voter,json=nonVoter,proto3" json:"non_voter,omitempty"`                      // started as one that never votes
+	Security        *Security        `protobuf:"bytes,24,opt,name=security,proto3" json:"security,omitempty"`                                       // absent: an older version
+	FreeDisk        uint64           `protobuf:"varint,25,opt,name=free_disk,json=freeDisk,proto3" json:"free_disk,omitempty"`                      // bytes, 0 if not known
+	Contacts        []*Contact       `protobuf:"bytes,26,rep,name=contacts,proto3" json:"contacts,omitempty"`                                       // itself included; none: an older version
+	DeclaredPending uint64           `protobuf:"varint,27,opt,name=declared_pending,json=declaredPending,proto3" json:"declared_pending,omitempty"` // changes of nsqds that are not committed
+	PendingMs       uint64           `protobuf:"varint,28,opt,name=pending_ms,json=pendingMs,proto3" json:"pending_ms,omitempty"`                   // for how long none of the session that waits the longest was
+	SharedAddresses []*SharedAddress `protobuf:"bytes,29,rep,name=shared_addresses,json=sharedAddresses,proto3" json:"shared_addresses,omitempty"`  // ten at most
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *StatusResponse) Reset() {
@@ -863,20 +867,163 @@ func (x *StatusResponse) GetFreeDisk() uint64 {
 	return 0
 }
 
+func (x *StatusResponse) GetContacts() []*Contact {
+	if x != nil {
+		return x.Contacts
+	}
+	return nil
+}
+
+func (x *StatusResponse) GetDeclaredPending() uint64 {
+	if x != nil {
+		return x.DeclaredPending
+	}
+	return 0
+}
+
+func (x *StatusResponse) GetPendingMs() uint64 {
+	if x != nil {
+		return x.PendingMs
+	}
+	return 0
+}
+
+func (x *StatusResponse) GetSharedAddresses() []*SharedAddress {
+	if x != nil {
+		return x.SharedAddresses
+	}
+	return nil
+}
+
+// Contact is another peer that has answered this one.
+type Contact struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	NodeId        string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	AgeMs         uint64                 `protobuf:"varint,2,opt,name=age_ms,json=ageMs,proto3" json:"age_ms,omitempty"` // since it did last
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Contact) Reset() {
+	*x = Contact{}
+	mi := &file_peer_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Contact) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Contact) ProtoMessage() {}
+
+func (x *Contact) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Contact.ProtoReflect.Descriptor instead.
+func (*Contact) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Contact) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *Contact) GetAgeMs() uint64 {
+	if x != nil {
+		return x.AgeMs
+	}
+	return 0
+}
+
+// SharedAddress is a producer that is two nsqds.
+type SharedAddress struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ProducerId    string                 `protobuf:"bytes,1,opt,name=producer_id,json=producerId,proto3" json:"producer_id,omitempty"`
+	First         string                 `protobuf:"bytes,2,opt,name=first,proto3" json:"first,omitempty"` // host name and source address
+	Second        string                 `protobuf:"bytes,3,opt,name=second,proto3" json:"second,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SharedAddress) Reset() {
+	*x = SharedAddress{}
+	mi := &file_peer_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SharedAddress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SharedAddress) ProtoMessage() {}
+
+func (x *SharedAddress) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SharedAddress.ProtoReflect.Descriptor instead.
+func (*SharedAddress) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *SharedAddress) GetProducerId() string {
+	if x != nil {
+		return x.ProducerId
+	}
+	return ""
+}
+
+func (x *SharedAddress) GetFirst() string {
+	if x != nil {
+		return x.First
+	}
+	return ""
+}
+
+func (x *SharedAddress) GetSecond() string {
+	if x != nil {
+		return x.Second
+	}
+	return ""
+}
+
 // Security is how a peer's ports between peers are protected.
 type Security struct {
-	state           protoimpl.MessageState `protogen:"open.v1"`
-	Exposed         bool                   `protobuf:"varint,1,opt,name=exposed,proto3" json:"exposed,omitempty"` // they listen off loopback
-	PeerTls         bool                   `protobuf:"varint,2,opt,name=peer_tls,json=peerTls,proto3" json:"peer_tls,omitempty"`
-	GossipKey       bool                   `protobuf:"varint,3,opt,name=gossip_key,json=gossipKey,proto3" json:"gossip_key,omitempty"`
-	CertificateEnds int64                  `protobuf:"varint,4,opt,name=certificate_ends,json=certificateEnds,proto3" json:"certificate_ends,omitempty"` // Unix seconds, 0 without a certificate
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	state               protoimpl.MessageState `protogen:"open.v1"`
+	Exposed             bool                   `protobuf:"varint,1,opt,name=exposed,proto3" json:"exposed,omitempty"` // they listen off loopback
+	PeerTls             bool                   `protobuf:"varint,2,opt,name=peer_tls,json=peerTls,proto3" json:"peer_tls,omitempty"`
+	GossipKey           bool                   `protobuf:"varint,3,opt,name=gossip_key,json=gossipKey,proto3" json:"gossip_key,omitempty"`
+	CertificateEnds     int64                  `protobuf:"varint,4,opt,name=certificate_ends,json=certificateEnds,proto3" json:"certificate_ends,omitempty"`               // Unix seconds, 0 without a certificate
+	HttpCertificateEnds int64                  `protobuf:"varint,5,opt,name=http_certificate_ends,json=httpCertificateEnds,proto3" json:"http_certificate_ends,omitempty"` // the same of the HTTP port
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *Security) Reset() {
 	*x = Security{}
-	mi := &file_peer_proto_msgTypes[8]
+	mi := &file_peer_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -888,7 +1035,7 @@ func (x *Security) String() string {
 func (*Security) ProtoMessage() {}
 
 func (x *Security) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[8]
+	mi := &file_peer_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -901,7 +1048,7 @@ func (x *Security) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Security.ProtoReflect.Descriptor instead.
 func (*Security) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{8}
+	return file_peer_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Security) GetExposed() bool {
@@ -932,6 +1079,13 @@ func (x *Security) GetCertificateEnds() int64 {
 	return 0
 }
 
+func (x *Security) GetHttpCertificateEnds() int64 {
+	if x != nil {
+		return x.HttpCertificateEnds
+	}
+	return 0
+}
+
 // OrphanGroup is the sessions of a peer from before epoch, or all if that is 0,
 // that the leader will end.
 type OrphanGroup struct {
@@ -945,7 +1099,7 @@ type OrphanGroup struct {
 
 func (x *OrphanGroup) Reset() {
 	*x = OrphanGroup{}
-	mi := &file_peer_proto_msgTypes[9]
+	mi := &file_peer_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -957,7 +1111,7 @@ func (x *OrphanGroup) String() string {
 func (*OrphanGroup) ProtoMessage() {}
 
 func (x *OrphanGroup) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[9]
+	mi := &file_peer_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -970,7 +1124,7 @@ func (x *OrphanGroup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrphanGroup.ProtoReflect.Descriptor instead.
 func (*OrphanGroup) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{9}
+	return file_peer_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *OrphanGroup) GetNodeId() string {
@@ -1005,7 +1159,7 @@ type HashMark struct {
 
 func (x *HashMark) Reset() {
 	*x = HashMark{}
-	mi := &file_peer_proto_msgTypes[10]
+	mi := &file_peer_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1017,7 +1171,7 @@ func (x *HashMark) String() string {
 func (*HashMark) ProtoMessage() {}
 
 func (x *HashMark) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[10]
+	mi := &file_peer_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1030,7 +1184,7 @@ func (x *HashMark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HashMark.ProtoReflect.Descriptor instead.
 func (*HashMark) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{10}
+	return file_peer_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *HashMark) GetIndex() uint64 {
@@ -1059,7 +1213,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_peer_proto_msgTypes[11]
+	mi := &file_peer_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1071,7 +1225,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[11]
+	mi := &file_peer_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1084,7 +1238,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{11}
+	return file_peer_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *JoinRequest) GetNodeId() string {
@@ -1120,7 +1274,7 @@ type JoinResponse struct {
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_peer_proto_msgTypes[12]
+	mi := &file_peer_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1132,7 +1286,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[12]
+	mi := &file_peer_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1145,7 +1299,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{12}
+	return file_peer_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *JoinResponse) GetCode() Code {
@@ -1189,7 +1343,7 @@ type AgreeRequest struct {
 
 func (x *AgreeRequest) Reset() {
 	*x = AgreeRequest{}
-	mi := &file_peer_proto_msgTypes[13]
+	mi := &file_peer_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1201,7 +1355,7 @@ func (x *AgreeRequest) String() string {
 func (*AgreeRequest) ProtoMessage() {}
 
 func (x *AgreeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[13]
+	mi := &file_peer_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1214,7 +1368,7 @@ func (x *AgreeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgreeRequest.ProtoReflect.Descriptor instead.
 func (*AgreeRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{13}
+	return file_peer_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *AgreeRequest) GetClusterId() string {
@@ -1251,7 +1405,7 @@ type AgreeResponse struct {
 
 func (x *AgreeResponse) Reset() {
 	*x = AgreeResponse{}
-	mi := &file_peer_proto_msgTypes[14]
+	mi := &file_peer_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1263,7 +1417,7 @@ func (x *AgreeResponse) String() string {
 func (*AgreeResponse) ProtoMessage() {}
 
 func (x *AgreeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[14]
+	mi := &file_peer_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1276,7 +1430,7 @@ func (x *AgreeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgreeResponse.ProtoReflect.Descriptor instead.
 func (*AgreeResponse) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{14}
+	return file_peer_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *AgreeResponse) GetCode() Code {
@@ -1326,7 +1480,7 @@ type RemoveRequest struct {
 
 func (x *RemoveRequest) Reset() {
 	*x = RemoveRequest{}
-	mi := &file_peer_proto_msgTypes[15]
+	mi := &file_peer_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1338,7 +1492,7 @@ func (x *RemoveRequest) String() string {
 func (*RemoveRequest) ProtoMessage() {}
 
 func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[15]
+	mi := &file_peer_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1351,7 +1505,7 @@ func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveRequest.ProtoReflect.Descriptor instead.
 func (*RemoveRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{15}
+	return file_peer_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RemoveRequest) GetNodeId() string {
@@ -1388,7 +1542,7 @@ type RemoveResponse struct {
 
 func (x *RemoveResponse) Reset() {
 	*x = RemoveResponse{}
-	mi := &file_peer_proto_msgTypes[16]
+	mi := &file_peer_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1400,7 +1554,7 @@ func (x *RemoveResponse) String() string {
 func (*RemoveResponse) ProtoMessage() {}
 
 func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[16]
+	mi := &file_peer_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1413,7 +1567,7 @@ func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveResponse.ProtoReflect.Descriptor instead.
 func (*RemoveResponse) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{16}
+	return file_peer_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RemoveResponse) GetCode() Code {
@@ -1462,7 +1616,7 @@ type Voters struct {
 
 func (x *Voters) Reset() {
 	*x = Voters{}
-	mi := &file_peer_proto_msgTypes[17]
+	mi := &file_peer_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1474,7 +1628,7 @@ func (x *Voters) String() string {
 func (*Voters) ProtoMessage() {}
 
 func (x *Voters) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[17]
+	mi := &file_peer_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1487,7 +1641,7 @@ func (x *Voters) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Voters.ProtoReflect.Descriptor instead.
 func (*Voters) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{17}
+	return file_peer_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Voters) GetAll() uint32 {
@@ -1514,7 +1668,7 @@ type TransferRequest struct {
 
 func (x *TransferRequest) Reset() {
 	*x = TransferRequest{}
-	mi := &file_peer_proto_msgTypes[18]
+	mi := &file_peer_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1526,7 +1680,7 @@ func (x *TransferRequest) String() string {
 func (*TransferRequest) ProtoMessage() {}
 
 func (x *TransferRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[18]
+	mi := &file_peer_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1539,7 +1693,7 @@ func (x *TransferRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferRequest.ProtoReflect.Descriptor instead.
 func (*TransferRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{18}
+	return file_peer_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *TransferRequest) GetTo() string {
@@ -1559,7 +1713,7 @@ type TransferResponse struct {
 
 func (x *TransferResponse) Reset() {
 	*x = TransferResponse{}
-	mi := &file_peer_proto_msgTypes[19]
+	mi := &file_peer_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1571,7 +1725,7 @@ func (x *TransferResponse) String() string {
 func (*TransferResponse) ProtoMessage() {}
 
 func (x *TransferResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[19]
+	mi := &file_peer_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1584,7 +1738,7 @@ func (x *TransferResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferResponse.ProtoReflect.Descriptor instead.
 func (*TransferResponse) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{19}
+	return file_peer_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *TransferResponse) GetCode() Code {
@@ -1610,7 +1764,7 @@ type AutopilotRequest struct {
 
 func (x *AutopilotRequest) Reset() {
 	*x = AutopilotRequest{}
-	mi := &file_peer_proto_msgTypes[20]
+	mi := &file_peer_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1622,7 +1776,7 @@ func (x *AutopilotRequest) String() string {
 func (*AutopilotRequest) ProtoMessage() {}
 
 func (x *AutopilotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[20]
+	mi := &file_peer_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1635,7 +1789,7 @@ func (x *AutopilotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AutopilotRequest.ProtoReflect.Descriptor instead.
 func (*AutopilotRequest) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{20}
+	return file_peer_proto_rawDescGZIP(), []int{22}
 }
 
 type AutopilotResponse struct {
@@ -1653,7 +1807,7 @@ type AutopilotResponse struct {
 
 func (x *AutopilotResponse) Reset() {
 	*x = AutopilotResponse{}
-	mi := &file_peer_proto_msgTypes[21]
+	mi := &file_peer_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1665,7 +1819,7 @@ func (x *AutopilotResponse) String() string {
 func (*AutopilotResponse) ProtoMessage() {}
 
 func (x *AutopilotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[21]
+	mi := &file_peer_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1678,7 +1832,7 @@ func (x *AutopilotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AutopilotResponse.ProtoReflect.Descriptor instead.
 func (*AutopilotResponse) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{21}
+	return file_peer_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *AutopilotResponse) GetCode() Code {
@@ -1747,7 +1901,7 @@ type AutopilotServer struct {
 
 func (x *AutopilotServer) Reset() {
 	*x = AutopilotServer{}
-	mi := &file_peer_proto_msgTypes[22]
+	mi := &file_peer_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1759,7 +1913,7 @@ func (x *AutopilotServer) String() string {
 func (*AutopilotServer) ProtoMessage() {}
 
 func (x *AutopilotServer) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[22]
+	mi := &file_peer_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1772,7 +1926,7 @@ func (x *AutopilotServer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AutopilotServer.ProtoReflect.Descriptor instead.
 func (*AutopilotServer) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{22}
+	return file_peer_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *AutopilotServer) GetNodeId() string {
@@ -1855,7 +2009,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_peer_proto_msgTypes[23]
+	mi := &file_peer_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1867,7 +2021,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[23]
+	mi := &file_peer_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1880,7 +2034,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{23}
+	return file_peer_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Hello) GetMinProtocol() uint32 {
@@ -1954,7 +2108,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_peer_proto_msgTypes[24]
+	mi := &file_peer_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1966,7 +2120,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_proto_msgTypes[24]
+	mi := &file_peer_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1979,7 +2133,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_peer_proto_rawDescGZIP(), []int{24}
+	return file_peer_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Welcome) GetRefusal() Refusal {
@@ -2054,7 +2208,7 @@ const file_peer_proto_rawDesc = "" +
 	"\x0fConfirmResponse\x12\x0e\n" +
 	"\x02ok\x18\x01 \x01(\bR\x02ok\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\"\x0f\n" +
-	"\rStatusRequest\"\xd1\x06\n" +
+	"\rStatusRequest\"\x9c\b\n" +
 	"\x0eStatusResponse\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -2083,13 +2237,27 @@ const file_peer_proto_rawDesc = "" +
 	"\fhttp_address\x18\x16 \x01(\tR\vhttpAddress\x12\x1b\n" +
 	"\tnon_voter\x18\x17 \x01(\bR\bnonVoter\x125\n" +
 	"\bsecurity\x18\x18 \x01(\v2\x19.lookupd.peer.v1.SecurityR\bsecurity\x12\x1b\n" +
-	"\tfree_disk\x18\x19 \x01(\x04R\bfreeDisk\"\x89\x01\n" +
+	"\tfree_disk\x18\x19 \x01(\x04R\bfreeDisk\x124\n" +
+	"\bcontacts\x18\x1a \x03(\v2\x18.lookupd.peer.v1.ContactR\bcontacts\x12)\n" +
+	"\x10declared_pending\x18\x1b \x01(\x04R\x0fdeclaredPending\x12\x1d\n" +
+	"\n" +
+	"pending_ms\x18\x1c \x01(\x04R\tpendingMs\x12I\n" +
+	"\x10shared_addresses\x18\x1d \x03(\v2\x1e.lookupd.peer.v1.SharedAddressR\x0fsharedAddresses\"9\n" +
+	"\aContact\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x15\n" +
+	"\x06age_ms\x18\x02 \x01(\x04R\x05ageMs\"^\n" +
+	"\rSharedAddress\x12\x1f\n" +
+	"\vproducer_id\x18\x01 \x01(\tR\n" +
+	"producerId\x12\x14\n" +
+	"\x05first\x18\x02 \x01(\tR\x05first\x12\x16\n" +
+	"\x06second\x18\x03 \x01(\tR\x06second\"\xbd\x01\n" +
 	"\bSecurity\x12\x18\n" +
 	"\aexposed\x18\x01 \x01(\bR\aexposed\x12\x19\n" +
 	"\bpeer_tls\x18\x02 \x01(\bR\apeerTls\x12\x1d\n" +
 	"\n" +
 	"gossip_key\x18\x03 \x01(\bR\tgossipKey\x12)\n" +
-	"\x10certificate_ends\x18\x04 \x01(\x03R\x0fcertificateEnds\"Z\n" +
+	"\x10certificate_ends\x18\x04 \x01(\x03R\x0fcertificateEnds\x122\n" +
+	"\x15http_certificate_ends\x18\x05 \x01(\x03R\x13httpCertificateEnds\"Z\n" +
 	"\vOrphanGroup\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1c\n" +
@@ -2233,7 +2401,7 @@ func file_peer_proto_rawDescGZIP() []byte {
 }
 
 var file_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_peer_proto_goTypes = []any{
 	(Code)(0),                 // 0: lookupd.peer.v1.Code
 	(Kind)(0),                 // 1: lookupd.peer.v1.Kind
@@ -2246,63 +2414,67 @@ var file_peer_proto_goTypes = []any{
 	(*ConfirmResponse)(nil),   // 8: lookupd.peer.v1.ConfirmResponse
 	(*StatusRequest)(nil),     // 9: lookupd.peer.v1.StatusRequest
 	(*StatusResponse)(nil),    // 10: lookupd.peer.v1.StatusResponse
-	(*Security)(nil),          // 11: lookupd.peer.v1.Security
-	(*OrphanGroup)(nil),       // 12: lookupd.peer.v1.OrphanGroup
-	(*HashMark)(nil),          // 13: lookupd.peer.v1.HashMark
-	(*JoinRequest)(nil),       // 14: lookupd.peer.v1.JoinRequest
-	(*JoinResponse)(nil),      // 15: lookupd.peer.v1.JoinResponse
-	(*AgreeRequest)(nil),      // 16: lookupd.peer.v1.AgreeRequest
-	(*AgreeResponse)(nil),     // 17: lookupd.peer.v1.AgreeResponse
-	(*RemoveRequest)(nil),     // 18: lookupd.peer.v1.RemoveRequest
-	(*RemoveResponse)(nil),    // 19: lookupd.peer.v1.RemoveResponse
-	(*Voters)(nil),            // 20: lookupd.peer.v1.Voters
-	(*TransferRequest)(nil),   // 21: lookupd.peer.v1.TransferRequest
-	(*TransferResponse)(nil),  // 22: lookupd.peer.v1.TransferResponse
-	(*AutopilotRequest)(nil),  // 23: lookupd.peer.v1.AutopilotRequest
-	(*AutopilotResponse)(nil), // 24: lookupd.peer.v1.AutopilotResponse
-	(*AutopilotServer)(nil),   // 25: lookupd.peer.v1.AutopilotServer
-	(*Hello)(nil),             // 26: lookupd.peer.v1.Hello
-	(*Welcome)(nil),           // 27: lookupd.peer.v1.Welcome
+	(*Contact)(nil),           // 11: lookupd.peer.v1.Contact
+	(*SharedAddress)(nil),     // 12: lookupd.peer.v1.SharedAddress
+	(*Security)(nil),          // 13: lookupd.peer.v1.Security
+	(*OrphanGroup)(nil),       // 14: lookupd.peer.v1.OrphanGroup
+	(*HashMark)(nil),          // 15: lookupd.peer.v1.HashMark
+	(*JoinRequest)(nil),       // 16: lookupd.peer.v1.JoinRequest
+	(*JoinResponse)(nil),      // 17: lookupd.peer.v1.JoinResponse
+	(*AgreeRequest)(nil),      // 18: lookupd.peer.v1.AgreeRequest
+	(*AgreeResponse)(nil),     // 19: lookupd.peer.v1.AgreeResponse
+	(*RemoveRequest)(nil),     // 20: lookupd.peer.v1.RemoveRequest
+	(*RemoveResponse)(nil),    // 21: lookupd.peer.v1.RemoveResponse
+	(*Voters)(nil),            // 22: lookupd.peer.v1.Voters
+	(*TransferRequest)(nil),   // 23: lookupd.peer.v1.TransferRequest
+	(*TransferResponse)(nil),  // 24: lookupd.peer.v1.TransferResponse
+	(*AutopilotRequest)(nil),  // 25: lookupd.peer.v1.AutopilotRequest
+	(*AutopilotResponse)(nil), // 26: lookupd.peer.v1.AutopilotResponse
+	(*AutopilotServer)(nil),   // 27: lookupd.peer.v1.AutopilotServer
+	(*Hello)(nil),             // 28: lookupd.peer.v1.Hello
+	(*Welcome)(nil),           // 29: lookupd.peer.v1.Welcome
 }
 var file_peer_proto_depIdxs = []int32{
 	0,  // 0: lookupd.peer.v1.ForwardResponse.code:type_name -> lookupd.peer.v1.Code
 	0,  // 1: lookupd.peer.v1.ReadIndexResponse.code:type_name -> lookupd.peer.v1.Code
-	13, // 2: lookupd.peer.v1.StatusResponse.hash_marks:type_name -> lookupd.peer.v1.HashMark
-	12, // 3: lookupd.peer.v1.StatusResponse.orphans:type_name -> lookupd.peer.v1.OrphanGroup
-	11, // 4: lookupd.peer.v1.StatusResponse.security:type_name -> lookupd.peer.v1.Security
-	0,  // 5: lookupd.peer.v1.JoinResponse.code:type_name -> lookupd.peer.v1.Code
-	0,  // 6: lookupd.peer.v1.AgreeResponse.code:type_name -> lookupd.peer.v1.Code
-	0,  // 7: lookupd.peer.v1.RemoveResponse.code:type_name -> lookupd.peer.v1.Code
-	20, // 8: lookupd.peer.v1.RemoveResponse.before:type_name -> lookupd.peer.v1.Voters
-	20, // 9: lookupd.peer.v1.RemoveResponse.after:type_name -> lookupd.peer.v1.Voters
-	0,  // 10: lookupd.peer.v1.TransferResponse.code:type_name -> lookupd.peer.v1.Code
-	0,  // 11: lookupd.peer.v1.AutopilotResponse.code:type_name -> lookupd.peer.v1.Code
-	25, // 12: lookupd.peer.v1.AutopilotResponse.servers:type_name -> lookupd.peer.v1.AutopilotServer
-	1,  // 13: lookupd.peer.v1.Hello.kind:type_name -> lookupd.peer.v1.Kind
-	2,  // 14: lookupd.peer.v1.Welcome.refusal:type_name -> lookupd.peer.v1.Refusal
-	3,  // 15: lookupd.peer.v1.Peer.Forward:input_type -> lookupd.peer.v1.ForwardRequest
-	5,  // 16: lookupd.peer.v1.Peer.ReadIndex:input_type -> lookupd.peer.v1.ReadIndexRequest
-	7,  // 17: lookupd.peer.v1.Peer.Confirm:input_type -> lookupd.peer.v1.ConfirmRequest
-	9,  // 18: lookupd.peer.v1.Peer.Status:input_type -> lookupd.peer.v1.StatusRequest
-	14, // 19: lookupd.peer.v1.Peer.Join:input_type -> lookupd.peer.v1.JoinRequest
-	16, // 20: lookupd.peer.v1.Peer.Agree:input_type -> lookupd.peer.v1.AgreeRequest
-	18, // 21: lookupd.peer.v1.Peer.Remove:input_type -> lookupd.peer.v1.RemoveRequest
-	21, // 22: lookupd.peer.v1.Peer.Transfer:input_type -> lookupd.peer.v1.TransferRequest
-	23, // 23: lookupd.peer.v1.Peer.Autopilot:input_type -> lookupd.peer.v1.AutopilotRequest
-	4,  // 24: lookupd.peer.v1.Peer.Forward:output_type -> lookupd.peer.v1.ForwardResponse
-	6,  // 25: lookupd.peer.v1.Peer.ReadIndex:output_type -> lookupd.peer.v1.ReadIndexResponse
-	8,  // 26: lookupd.peer.v1.Peer.Confirm:output_type -> lookupd.peer.v1.ConfirmResponse
-	10, // 27: lookupd.peer.v1.Peer.Status:output_type -> lookupd.peer.v1.StatusResponse
-	15, // 28: lookupd.peer.v1.Peer.Join:output_type -> lookupd.peer.v1.JoinResponse
-	17, // 29: lookupd.peer.v1.Peer.Agree:output_type -> lookupd.peer.v1.AgreeResponse
-	19, // 30: lookupd.peer.v1.Peer.Remove:output_type -> lookupd.peer.v1.RemoveResponse
-	22, // 31: lookupd.peer.v1.Peer.Transfer:output_type -> lookupd.peer.v1.TransferResponse
-	24, // 32: lookupd.peer.v1.Peer.Autopilot:output_type -> lookupd.peer.v1.AutopilotResponse
-	24, // [24:33] is the sub-list for method output_type
-	15, // [15:24] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	15, // 2: lookupd.peer.v1.StatusResponse.hash_marks:type_name -> lookupd.peer.v1.HashMark
+	14, // 3: lookupd.peer.v1.StatusResponse.orphans:type_name -> lookupd.peer.v1.OrphanGroup
+	13, // 4: lookupd.peer.v1.StatusResponse.security:type_name -> lookupd.peer.v1.Security
+	11, // 5: lookupd.peer.v1.StatusResponse.contacts:type_name -> lookupd.peer.v1.Contact
+	12, // 6: lookupd.peer.v1.StatusResponse.shared_addresses:type_name -> lookupd.peer.v1.SharedAddress
+	0,  // 7: lookupd.peer.v1.JoinResponse.code:type_name -> lookupd.peer.v1.Code
+	0,  // 8: lookupd.peer.v1.AgreeResponse.code:type_name -> lookupd.peer.v1.Code
+	0,  // 9: lookupd.peer.v1.RemoveResponse.code:type_name -> lookupd.peer.v1.Code
+	22, // 10: lookupd.peer.v1.RemoveResponse.before:type_name -> lookupd.peer.v1.Voters
+	22, // 11: lookupd.peer.v1.RemoveResponse.after:type_name -> lookupd.peer.v1.Voters
+	0,  // 12: lookupd.peer.v1.TransferResponse.code:type_name -> lookupd.peer.v1.Code
+	0,  // 13: lookupd.peer.v1.AutopilotResponse.code:type_name -> lookupd.peer.v1.Code
+	27, // 14: lookupd.peer.v1.AutopilotResponse.servers:type_name -> lookupd.peer.v1.AutopilotServer
+	1,  // 15: lookupd.peer.v1.Hello.kind:type_name -> lookupd.peer.v1.Kind
+	2,  // 16: lookupd.peer.v1.Welcome.refusal:type_name -> lookupd.peer.v1.Refusal
+	3,  // 17: lookupd.peer.v1.Peer.Forward:input_type -> lookupd.peer.v1.ForwardRequest
+	5,  // 18: lookupd.peer.v1.Peer.ReadIndex:input_type -> lookupd.peer.v1.ReadIndexRequest
+	7,  // 19: lookupd.peer.v1.Peer.Confirm:input_type -> lookupd.peer.v1.ConfirmRequest
+	9,  // 20: lookupd.peer.v1.Peer.Status:input_type -> lookupd.peer.v1.StatusRequest
+	16, // 21: lookupd.peer.v1.Peer.Join:input_type -> lookupd.peer.v1.JoinRequest
+	18, // 22: lookupd.peer.v1.Peer.Agree:input_type -> lookupd.peer.v1.AgreeRequest
+	20, // 23: lookupd.peer.v1.Peer.Remove:input_type -> lookupd.peer.v1.RemoveRequest
+	23, // 24: lookupd.peer.v1.Peer.Transfer:input_type -> lookupd.peer.v1.TransferRequest
+	25, // 25: lookupd.peer.v1.Peer.Autopilot:input_type -> lookupd.peer.v1.AutopilotRequest
+	4,  // 26: lookupd.peer.v1.Peer.Forward:output_type -> lookupd.peer.v1.ForwardResponse
+	6,  // 27: lookupd.peer.v1.Peer.ReadIndex:output_type -> lookupd.peer.v1.ReadIndexResponse
+	8,  // 28: lookupd.peer.v1.Peer.Confirm:output_type -> lookupd.peer.v1.ConfirmResponse
+	10, // 29: lookupd.peer.v1.Peer.Status:output_type -> lookupd.peer.v1.StatusResponse
+	17, // 30: lookupd.peer.v1.Peer.Join:output_type -> lookupd.peer.v1.JoinResponse
+	19, // 31: lookupd.peer.v1.Peer.Agree:output_type -> lookupd.peer.v1.AgreeResponse
+	21, // 32: lookupd.peer.v1.Peer.Remove:output_type -> lookupd.peer.v1.RemoveResponse
+	24, // 33: lookupd.peer.v1.Peer.Transfer:output_type -> lookupd.peer.v1.TransferResponse
+	26, // 34: lookupd.peer.v1.Peer.Autopilot:output_type -> lookupd.peer.v1.AutopilotResponse
+	26, // [26:35] is the sub-list for method output_type
+	17, // [17:26] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_peer_proto_init() }
@@ -2316,7 +2488,7 @@ func file_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peer_proto_rawDesc), len(file_peer_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   25,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -11,6 +11,7 @@ import (
 	"encoding/base64"
 	"encoding/pem"
 	"math/big"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -200,4 +201,21 @@ func sign(t testing.TB, template, parent *x509.Certificate, of, by *ecdsa.Privat
 
 func encode(kind string, der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
+}
+
+// Host makes a certificate one for servers of these names and of 127.0.0.1.
+func Host(names ...string) func(*x509.Certificate) {
+	return func(c *x509.Certificate) {
+		c.URIs, c.DNSNames, c.IPAddresses = nil, names, []net.IP{net.IPv4(127, 0, 0, 1)}
+		c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+	}
+}
+
+// WriteServer puts a server's pair into files.
+func WriteServer(t testing.TB, dir string, pair Pair) secrets.ServerFiles {
+	t.Helper()
+	files := secrets.ServerFiles{Certificate: filepath.Join(dir, "http.pem"), Key: filepath.Join(dir, "http-key.pem")}
+	Replace(t, files.Certificate, pair.Certificate)
+	Replace(t, files.Key, pair.Key)
+	return files
 }

@@ -46,6 +46,12 @@ func (n *Network) Block(from, to *Host, how How) (*Rule, error) {
 	return n.filter(to, slices.Concat(source, []string{"-p", "tcp", "-j", "REJECT", "--reject-with", "tcp-reset"}), drop)
 }
 
+// BlockDials keeps one host from using a TCP port of another on the peers' switch,
+// as a firewall would; the other can still use its ports.
+func (n *Network) BlockDials(from, to *Host, port int) (*Rule, error) {
+	return n.filter(to, []string{"-i", string(Peers), "-s", from.Peer, "-p", "tcp", "--dport", strconv.Itoa(port), "-j", "DROP"})
+}
+
 // Loss loses that share, from 0 to 1, of what reaches the host on the peers'
 // switch.
 func (n *Network) Loss(h *Host, share float64) (*Rule, error) {
