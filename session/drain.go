@@ -157,7 +157,10 @@ func (s *Session) outdatedLocked(f *flight) bool {
 		return !f.close
 	}
 	return f.standing != s.live.told && f.standing != s.standingLocked() ||
-		slices.ContainsFunc(f.changes, func(p *pending) bool { return s.box.topics[p.topic] != nil })
+		slices.ContainsFunc(f.changes, func(p *pending) bool {
+			newer := s.box.topics[p.topic]
+			return newer != nil && !newer.rest
+		})
 }
 
 // withdrawLocked takes back the proposal under way if it surely was not sent.

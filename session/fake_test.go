@@ -23,6 +23,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const self registry.NodeID = "a-00000001"
 
+// mostSubmits is far more than any test has a cause for.
+const mostSubmits = 5_000
+
 // name is a topic, or a channel of it.
 type name struct{ topic, channel string }
 
@@ -150,7 +153,9 @@ func (f *fake) Submit(ctx context.Context, commands ...registry.Command) (sessio
 	if ctx.Err() != nil {
 		return nil, cluster.ErrStopped
 	}
-	f.submits++
+	if f.submits++; f.submits > mostSubmits {
+		panic("a session proposes without end") // in a bubble no deadline would come
+	}
 	if f.refuse != nil {
 		return nil, f.refuse
 	}

@@ -14,6 +14,7 @@ type pending struct {
 	topic    string
 	clear    bool
 	register bool
+	rest     bool // only what split has left: nothing was asked for since
 	channels []pendingChannel
 }
 
@@ -35,6 +36,7 @@ func (p *pending) size() int {
 }
 
 func (p *pending) add(channel string, register bool) {
+	p.rest = false
 	switch {
 	case channel == "" && register:
 		p.register = true
@@ -70,6 +72,10 @@ func (p *pending) touches(channel string) bool {
 
 // merge appends the changes of newer.
 func (p *pending) merge(newer *pending) {
+	if newer.rest { // of p: no channel is in both
+		p.channels = append(p.channels, newer.channels...)
+		return
+	}
 	if newer.clear {
 		p.add("", false)
 	}
@@ -84,7 +90,7 @@ func (p *pending) merge(newer *pending) {
 // split removes and returns the first n commands.
 func (p *pending) split(n int) *pending {
 	first := &pending{topic: p.topic, clear: p.clear, register: p.register}
-	p.clear, p.register = false, false
+	p.clear, p.register, p.rest = false, false, true
 	n -= first.size()
 	first.channels, p.channels = p.channels[:n:n], p.channels[n:]
 	return first

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/lookupd/lookupd/cluster"
 	"github.com/lookupd/lookupd/registry"
 	"github.com/lookupd/lookupd/session"
 )
@@ -35,6 +36,7 @@ func (n *nsqd) step() {
 		do     func()
 	}{
 		{20, "create", n.create},
+		{1, "create many", n.createMany},
 		{10, "remove", n.remove},
 		{10, "ping", n.ping},
 		{5, "wait", func() { time.Sleep(time.Duration(n.r.IntN(20_000)) * time.Millisecond) }},
@@ -84,6 +86,18 @@ func (n *nsqd) create() {
 	n.have[name{c.topic, ""}], n.have[c] = true, true
 	if n.conn != nil {
 		n.register(c)
+	}
+}
+
+// createMany declares more of one topic than a proposal holds.
+func (n *nsqd) createMany() {
+	n.have[name{"b", ""}] = true
+	for i := range cluster.MaxProposalCommands + 20 {
+		c := name{"b", fmt.Sprintf("many%03d", i)}
+		n.have[c] = true
+		if n.conn != nil {
+			n.register(c)
+		}
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/lookupd/lookupd/cluster"
 	"github.com/lookupd/lookupd/registry"
 	"github.com/lookupd/lookupd/session"
 )
@@ -140,6 +141,58 @@ func TestUnavailableThenCommitted(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A topic with more changes than a proposal holds goes in parts. What waits behind
+// the first is no reason to take that back.
+func TestPartsWaitForAQuorum(t *testing.T) {
+	for _, reopened := range []bool{false, true} {
+		t.Run(fmt.Sprintf("reopened=%v", reopened), func(t *testing.T) {
+			run(t, func(t *testing.T, f *fake) {
+				m := newManager(t, f, session.Limits{})
+				s := openSession(t, m, "h")
+				want := []name{{"t", ""}}
+				f.set(reopened, reopened)
+				for i := range 2*cluster.MaxProposalCommands + 10 {
+					want = append(want, name{"t", fmt.Sprintf("c%03d", i)})
+					if err := s.Register("t", want[i+1].channel); (err == nil) != reopened {
+						t.Fatal(err)
+					}
+				}
+				if reopened {
+					f.be(func() { f.slow = true })
+					closeIt(f, s.Producer())
+				}
+				synctest.Wait()
+				before, _ := f.proposals()
+				time.Sleep(time.Hour)
+				if after, _ := f.proposals(); after != before {
+					t.Errorf("%d proposals in an hour", after-before)
+				}
+				f.be(func() { f.leader, f.quorum, f.slow = true, true, false })
+				wantHeld(t, f, s.Producer(), want...)
+				if got := m.Stats(); got != (session.Stats{Sessions: 1}) {
+					t.Errorf("stats: %+v", got)
+				}
+			})
+		})
+	}
+}
+
+// A change of a topic whose parts are on their way counts all the same.
+func TestPartsAreTakenBack(t *testing.T) {
+	run(t, func(t *testing.T, f *fake) {
+		s := openSession(t, newManager(t, f, session.Limits{}), "h")
+		f.set(false, false)
+		for i := range cluster.MaxProposalCommands + 10 {
+			check(t, "register", func() error { return s.Register("t", fmt.Sprint("c", i)) }, session.ErrUnavailable, 0)
+		}
+		check(t, "unregister", func() error { return s.Unregister("t", "") }, session.ErrUnavailable, 0)
+		synctest.Wait()
+		f.set(true, true)
+		wantHeld(t, f, s.Producer())
+		wantLog(t, f, "open/1, -t")
+	})
 }
 
 func TestCommittedWhileWaiting(t *testing.T) {
