@@ -202,6 +202,9 @@ func (n *fakeNode) Propose(ctx context.Context, commands ...registry.Command) ([
 		<-ctx.Done()
 		return nil, 0, errors.Join(cluster.ErrNoQuorum, ctx.Err())
 	}
+	if len(commands) == 0 || len(commands) > cluster.MaxProposalCommands {
+		return nil, 0, fmt.Errorf("%d commands in one proposal", len(commands))
+	}
 	results, index := n.cluster.propose(n.id, commands...)
 	return results, index, nil
 }

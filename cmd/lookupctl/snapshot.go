@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/lookupd/lookupd/cluster"
 	"github.com/lookupd/lookupd/fsm"
 	"github.com/lookupd/lookupd/registry"
 	"github.com/lookupd/lookupd/store"
@@ -23,8 +24,6 @@ import (
 const (
 	snapshotPath = "/v1/snapshot"
 	importPath   = "/v1/import"
-	// importBytes bounds the names of one request: a peer takes 64 KiB.
-	importBytes = 32 << 10
 	// namedChanges is how many names a plan shows.
 	namedChanges = 20
 )
@@ -378,14 +377,14 @@ type importTopic struct {
 }
 
 // importChanges sends the changes, as many at once as a peer takes, and returns
-// how many are made.
+// how many are made. A peer takes cluster.MaxProposalCommands, which are far less
+// than the 64 KiB of a body: names have at most 64 bytes.
 func (o *options) importChanges(ctx context.Context, changes []change) (done int, err error) {
 	for len(changes) > 0 {
 		var body importBody
-		size, n := 0, 0
-		for ; n < len(changes) && size < importBytes; n++ {
-			body.add(changes[n])
-			size += len(changes[n].topic) + len(changes[n].channel) + 40 // for JSON's own
+		n := 0
+		for commands := 0; n < len(changes) && commands+costOfChange <= cluster.MaxProposalCommands; n++ {
+			commands += body.add(changes[n])
 		}
 		text, err := json.Marshal(body)
 		if err != nil {
@@ -404,7 +403,12 @@ func (o *options) importChanges(ctx context.Context, changes []change) (done int
 	return done, nil
 }
 
-func (b *importBody) add(c change) {
+// costOfChange is the most commands that a peer makes of one change.
+const costOfChange = 2
+
+// add returns how many commands a peer makes of the change: a channel that is to
+// be created brings its topic once.
+func (b *importBody) add(c change) (commands int) {
 	list := &b.Create
 	if c.gone {
 		list = &b.Delete
@@ -415,7 +419,11 @@ func (b *importBody) add(c change) {
 	}
 	if last := len(*list) - 1; c.channel != "" && last >= 0 && (*list)[last].Topic == c.topic {
 		(*list)[last].Channels = append((*list)[last].Channels, c.channel)
-		return
+		return 1
 	}
 	*list = append(*list, importTopic{Topic: c.topic, Channels: channels})
+	if c.gone || c.channel == "" {
+		return 1
+	}
+	return costOfChange
 }
