@@ -90,7 +90,10 @@ func (s *Session) next(caughtUp bool) (f *flight, behind bool) {
 		if !caughtUp {
 			return nil, true
 		}
-		s.openAgainLocked()
+		if !s.openAgainLocked() {
+			s.draining = false
+			return nil, false
+		}
 	}
 	f = &flight{id: s.id, open: s.opening, close: s.closing, standing: s.standingLocked(), withdrawn: make(chan struct{})}
 	if f.close {
@@ -115,14 +118,21 @@ func (s *Session) next(caughtUp bool) (f *flight, behind bool) {
 	return f, false
 }
 
-// openAgainLocked begins anew under another id, with all that is declared.
-func (s *Session) openAgainLocked() {
-	s.id = s.m.nextID()
+// openAgainLocked begins anew under another id, with all that is declared. It
+// returns false if the session is about to end, as another has its place: the
+// state must not take what it opens for newer than that one.
+func (s *Session) openAgainLocked() bool {
+	id, ok := s.m.nextID(s)
+	if !ok {
+		return false
+	}
+	s.id = id
 	s.reopen, s.opening, s.opened = false, true, mark{}
 	s.live.told = shown
 	s.sweep = sweep{declared: s.m.now()}
 	s.box = s.declared.again()
 	s.m.log.Info("session opened again", "producer", text(s.producer), "session", s.id, "declared", s.declared.names)
+	return true
 }
 
 // errWithdrawn: the flight's changes are in the outbox again.

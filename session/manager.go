@@ -164,10 +164,15 @@ func (m *Manager) admit(s *Session) (old *Session, err error) {
 	return old, nil
 }
 
-func (m *Manager) nextID() registry.SessionID {
+// nextID returns another id for s, unless it has lost its place: so the ids of
+// the sessions that follow each other in one place grow.
+func (m *Manager) nextID(s *Session) (id registry.SessionID, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.nextIDLocked()
+	if m.sessions[s.producer] != s {
+		return id, false
+	}
+	return m.nextIDLocked(), true
 }
 
 func (m *Manager) nextIDLocked() registry.SessionID {
