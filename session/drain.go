@@ -12,7 +12,7 @@ import (
 
 const (
 	// retryAfter is the pause after an error that should not happen, and while the
-	// disk is low.
+	// disk is low, unless something comes that makes the state smaller.
 	retryAfter = time.Second
 	// refusedAfter is the pause for each refusal in a row but the first, up to
 	// retryAfter. A session that is opened again is not refused, so this is for
@@ -46,6 +46,16 @@ func (s *Session) drainLocked() {
 	}
 }
 
+// hurryLocked is drainLocked for what a low disk does not hold up: it ends the
+// pause of a drain that waits for room.
+func (s *Session) hurryLocked() {
+	select {
+	case s.hurry <- struct{}{}:
+	default:
+	}
+	s.drainLocked()
+}
+
 // drain proposes what waits, one proposal after the other, until nothing does.
 func (s *Session) drain() {
 	ctx := s.m.ctx
@@ -68,7 +78,7 @@ func (s *Session) drain() {
 			return
 		case errors.Is(err, cluster.ErrDiskLow): // whoever measures it has said so
 			s.putBack(f)
-			pause = retryAfter
+			s.awaitRoom(ctx)
 		case err != nil:
 			s.m.log.Error("cannot propose a session's changes", "producer", text(s.producer), "err", err)
 			s.putBack(f)
@@ -105,7 +115,14 @@ func (s *Session) next(caughtUp bool) (f *flight, behind bool) {
 	if f.standing != s.live.told {
 		f.commands = append(f.commands, f.standing.command(s.id, s.producer))
 	}
-	f.changes = s.box.take(cluster.MaxProposalCommands - len(f.commands))
+	room := cluster.MaxProposalCommands - len(f.commands)
+	low := !f.open && s.m.cfg.Cluster.DiskLow()
+	if low { // what adds would have all of it refused
+		f.changes = s.box.takeEnds(room)
+	}
+	if !low || len(f.commands)+len(f.changes) == 0 {
+		f.changes = s.box.take(room)
+	}
 	for _, p := range f.changes {
 		f.commands = p.commands(f.commands, s.id, s.producer)
 	}
@@ -267,6 +284,17 @@ func (s *Session) heldLocked(p *pending, index uint64) {
 	}
 	if topic && (newer == nil || !newer.touches("")) {
 		s.declared.heldAt(p.topic, "", index)
+	}
+}
+
+// awaitRoom is the pause while the disk is low.
+func (s *Session) awaitRoom(ctx context.Context) {
+	t := time.NewTimer(retryAfter)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-s.hurry:
+	case <-ctx.Done():
 	}
 }
 

@@ -159,7 +159,7 @@ func (f *fake) Submit(ctx context.Context, commands ...registry.Command) (sessio
 	if f.refuse != nil {
 		return nil, f.refuse
 	}
-	if _, closes := commands[0].(registry.CloseSession); f.diskLow && !closes {
+	if f.diskLow && slices.ContainsFunc(commands, adds) {
 		return nil, cluster.ErrDiskLow
 	}
 	if len(commands) == 0 || len(commands) > cluster.MaxProposalCommands {
@@ -171,6 +171,14 @@ func (f *fake) Submit(ctx context.Context, commands ...registry.Command) (sessio
 		f.commitLocked()
 	}
 	return p, nil
+}
+
+func adds(c registry.Command) bool {
+	switch c.(type) {
+	case registry.OpenSession, registry.Register, registry.CreateTopic:
+		return true
+	}
+	return false
 }
 
 func (f *fake) commitLocked() {

@@ -126,7 +126,7 @@ func (m *Manager) Open(info registry.ProducerInfo, end func(reason string)) (*Se
 	defer cancel()
 	s := &Session{
 		m: m, info: info, producer: info.ID(), end: end,
-		settled: make(chan struct{}, 1), opening: true,
+		settled: make(chan struct{}, 1), hurry: make(chan struct{}, 1), opening: true,
 	}
 	s.lastPing.Store(int64(m.now())) // IDENTIFY counts as a PING
 	s.sweep.declared = m.now()

@@ -55,6 +55,7 @@ func (n *nsqd) step() {
 		{2, "answers stay out", func() { n.f.be(func() { n.f.mute = true }) }},
 		{2, "delayed", n.f.delay},
 		{4, "delivered", n.f.deliver},
+		{2, "disk low or not", func() { n.f.be(func() { n.f.diskLow = !n.f.diskLow }) }},
 		{2, "deaf or not", func() { n.f.be(func() { n.f.deaf = !n.f.deaf }) }},
 	}
 	total := 0
@@ -187,7 +188,7 @@ func (n *nsqd) httpDelete() {
 
 // settle lets all failures end and nsqd come back, if it is away.
 func (n *nsqd) settle() {
-	n.f.be(func() { n.f.sent, n.f.deaf = false, false })
+	n.f.be(func() { n.f.sent, n.f.deaf, n.f.diskLow = false, false, false })
 	n.f.lag(false)
 	n.f.deliver()
 	n.f.set(true, true)

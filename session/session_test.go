@@ -342,6 +342,68 @@ func TestDiskLow(t *testing.T) {
 	})
 }
 
+// What ends something does not wait behind a REGISTER that the disk has no room for.
+func TestDiskLowHoldsUpNothingThatEnds(t *testing.T) {
+	run(t, func(t *testing.T, f *fake) {
+		s := openSession(t, startManager(t, session.Config{Cluster: f, Feed: f, InactiveTimeout: 10 * time.Second}), "h")
+		for _, n := range []name{{"t", "c"}, {"t", "d"}, {"u", "c"}, {"v", ""}} {
+			check(t, "enough", func() error { return s.Register(n.topic, n.channel) }, nil, 0)
+		}
+		f.setDiskLow(true)
+		for _, n := range []name{{"new", ""}, {"t", "new"}, {"v", "c"}} {
+			check(t, "low", func() error { return s.Register(n.topic, n.channel) }, session.ErrDiskLow, 0)
+		}
+		time.Sleep(500 * time.Millisecond) // amid the pause
+		check(t, "UNREGISTER of a topic", func() error { return s.Unregister("u", "") }, nil, 0)
+		check(t, "UNREGISTER of a channel beside one that waits", func() error { return s.Unregister("t", "c") }, session.ErrUnavailable, limit)
+		check(t, "UNREGISTER of what waits", func() error { return s.Unregister("v", "") }, nil, 0)
+		check(t, "once more", func() error { return s.Register("v", "") }, session.ErrDiskLow, 0)
+		wantHeld(t, f, s.Producer(), name{"t", ""}, name{"t", "d"})
+		time.Sleep(10 * time.Second)
+		if f.shows(s.Producer()) {
+			t.Error("the silent producer shows")
+		}
+		ping(t, s)
+		if !f.shows(s.Producer()) {
+			t.Error("the producer does not show after its PING")
+		}
+		if submits, _ := f.proposals(); submits > 60 {
+			t.Errorf("%d proposals", submits)
+		}
+		f.setDiskLow(false)
+		time.Sleep(2 * time.Second)
+		wantHeld(t, f, s.Producer(), name{"new", ""}, name{"t", ""}, name{"t", "d"}, name{"t", "new"}, name{"v", ""})
+	})
+}
+
+// A topic with more UNREGISTERs than a proposal holds, and a REGISTER among them.
+func TestDiskLowEndsInParts(t *testing.T) {
+	run(t, func(t *testing.T, f *fake) {
+		m := newManager(t, f, session.Limits{})
+		s := openSession(t, m, "h")
+		f.set(false, false)
+		for i := range 2 * cluster.MaxProposalCommands {
+			_ = s.Register("t", fmt.Sprint("c", i))
+		}
+		f.set(true, true)
+		synctest.Wait()
+		f.set(false, false)
+		f.setDiskLow(true)
+		_ = s.Register("t", "new")
+		for i := range 2 * cluster.MaxProposalCommands {
+			_ = s.Unregister("t", fmt.Sprint("c", i))
+		}
+		f.set(true, true)
+		wantHeld(t, f, s.Producer(), name{"t", ""})
+		f.setDiskLow(false)
+		time.Sleep(2 * time.Second)
+		wantHeld(t, f, s.Producer(), name{"t", ""}, name{"t", "new"})
+		if got := m.Stats(); got != (session.Stats{Sessions: 1}) {
+			t.Errorf("stats: %+v", got)
+		}
+	})
+}
+
 func TestOutboxIsBoundedWithoutALeader(t *testing.T) {
 	run(t, func(t *testing.T, f *fake) {
 		m := newManager(t, f, session.Limits{Registrations: 10})
