@@ -100,7 +100,7 @@ func hintTo(e apiError) string {
 		answer apiError
 		hint   string
 	}{
-		{errForbidden, "call from -admin-cidr (default: the peer's own host) by an address or the peer's own name, or send the token of -admin-token-file as Authorization: Bearer ..."},
+		{errForbidden, "call from -admin-cidr (default: the peer's own host) by an address or the peer's own name, and through no proxy, or send the token of -admin-token-file as Authorization: Bearer ..."},
 		{errCrossSite, "browsers may not send changes from other sites"},
 		{errInvalidBody, "send {\"create\":[{\"topic\":\"t\",\"channels\":[\"c\"]}],\"delete\":[]}; docs/http.md has the rules"},
 		{errLimit, "raise the limit (docs/operations.md, Limits), or import less"},
