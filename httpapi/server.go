@@ -183,8 +183,9 @@ type Server struct {
 	deletions *deletions
 	bad       throttle      // log lines on bad clients
 	reads     chan struct{} // holds one element per read that waits for the quorum
-	answers   answers
+	answers   *answers
 	saves     chan struct{} // likewise for snapshots: each keeps old pages of the state
+	debugs    chan struct{} // likewise for /debug: each is all of the registry in memory
 	checks    checks
 	stopping  atomic.Bool
 
@@ -208,8 +209,9 @@ func New(cfg Config) (*Server, error) {
 		deletions: newDeletions(cfg.Cluster, cfg.Now),
 		bad:       throttle{perSecond: cfg.Limits.LogLines},
 		reads:     make(chan struct{}, cfg.Limits.LinearizableReads),
-		answers:   answers{room: cfg.Limits.KeptAnswerBytes},
+		answers:   newAnswers(cfg.Limits.KeptAnswerBytes),
 		saves:     make(chan struct{}, mostSaves),
+		debugs:    make(chan struct{}, mostDebugs),
 	}, nil
 }
 
