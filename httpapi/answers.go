@@ -10,7 +10,8 @@ import (
 
 // answers keeps what was rendered for the routes that all consumers ask. Nothing
 // in it is ever wrong: an answer is sent again only while the state has not
-// changed where it was read. When there is no room for a new one, all go.
+// changed where it was read. When there is no room for a new one, all go; what is
+// larger than all of the room is not kept.
 type answers struct {
 	room int // bytes
 
@@ -56,6 +57,9 @@ func (k *answers) get(key string) (*answer, bool) {
 }
 
 func (k *answers) add(key string, a *answer) {
+	if len(key)+a.size() > k.room {
+		return
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if old, ok := k.get(key); ok {

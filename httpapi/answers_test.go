@@ -2,6 +2,7 @@ package httpapi_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -35,26 +36,49 @@ func serveHeld(t *testing.T, adjust ...func(*httpapi.Config)) (*peer, *heldViews
 	return serve(t, held.fakeNode, append(adjust, func(c *httpapi.Config) { c.Cluster = held })...), held
 }
 
+// rendered returns how many answers were "hit" or "miss".
+func rendered(t *testing.T, metrics prometheus.Gatherer, which string) (n float64) {
+	t.Helper()
+	families, err := metrics.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if f.GetName() == "lookupd_rendered_answers_total" && m.GetLabel()[0].GetValue() == which {
+				n = m.GetCounter().GetValue()
+			}
+		}
+	}
+	return n
+}
+
+// What there is no room for must not take all else along.
+func TestTooLargeAnAnswerIsNotKept(t *testing.T) {
+	metrics := prometheus.NewRegistry()
+	p := serveOne(t, func(c *httpapi.Config) { c.Counters, c.Limits.KeptAnswerBytes = httpapi.NewMetrics(metrics), 4000 })
+	for i := range 100 {
+		p.cluster.propose(p.id, registry.CreateTopic{Topic: fmt.Sprintf("%03d-%s", i, strings.Repeat("x", 50))})
+	}
+	p.cluster.propose(p.id, registry.CreateTopic{Topic: "t"})
+	for i := range 3 {
+		for _, request := range []string{"GET /lookup?topic=t", "GET /topics"} {
+			if a := p.do(request); a.status != 200 {
+				t.Errorf("%s: %d %s", request, a.status, a.body)
+			}
+		}
+		if hits := rendered(t, metrics, "hit"); hits != float64(i) {
+			t.Errorf("%v hits, want %d", hits, i)
+		}
+	}
+}
+
 // Readers that find nothing rendered share one rendering, but never one whose
 // view is older than their barrier.
 func TestReadersShareARendering(t *testing.T) {
 	const readers = 8
 	metrics := prometheus.NewRegistry()
 	p, held := serveHeld(t, func(c *httpapi.Config) { c.Counters = httpapi.NewMetrics(metrics) })
-	misses := func() error {
-		families, err := metrics.Gather()
-		if err != nil {
-			return err
-		}
-		for _, f := range families {
-			for _, m := range f.GetMetric() {
-				if f.GetName() == "lookupd_rendered_answers_total" && m.GetLabel()[0].GetValue() == "miss" && m.GetCounter().GetValue() == readers+1 {
-					return nil
-				}
-			}
-		}
-		return fmt.Errorf("not all readers have come: %v", families)
-	}
 	old, answers := make(chan answer, 1), make(chan answer, readers)
 	go func() { old <- p.do("GET /topics") }()
 	<-held.opened
@@ -62,7 +86,12 @@ func TestReadersShareARendering(t *testing.T) {
 	for range readers {
 		go func() { answers <- p.do("GET /topics") }()
 	}
-	eventually(t, misses)
+	eventually(t, func() error {
+		if n := rendered(t, metrics, "miss"); n != readers+1 {
+			return fmt.Errorf("%v readers have come", n)
+		}
+		return nil
+	})
 	close(held.letGo)
 	if a := <-old; a.status != 200 || a.header.Get("X-Lookupd-Index") != "0" {
 		t.Errorf("the first: %d %s %v", a.status, a.body, a.header)
