@@ -120,7 +120,8 @@ type Node struct {
 	opened   chan struct{} // closed once calls of other peers can be answered
 	founding atomic.Bool   // this peer is about to found a cluster
 
-	barrierBegan atomicTime // of the latest completed read barrier
+	barrierBegan atomicTime    // of the latest completed read barrier
+	readyAt      atomic.Uint64 // what was applied when the first one had completed
 	waiting      atomic.Pointer[string]
 	orphans      atomic.Pointer[[]OrphanGroup] // while this peer leads
 

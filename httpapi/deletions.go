@@ -85,8 +85,13 @@ func (d *deletions) catchUp() (uint64, error) {
 		})
 		return d.seen, err
 	}
+	// A peer that starts applies again what was deleted long ago.
+	readyAt, ready := d.node.ReadyAt()
 	for _, c := range changes {
 		d.seen = c.Index
+		if !ready || c.Index <= readyAt {
+			continue
+		}
 		for _, e := range c.Events {
 			d.note(e)
 		}

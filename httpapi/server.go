@@ -33,6 +33,9 @@ type node interface {
 	NoQuorumSince() time.Duration
 	// Ready returns nil once this peer has completed a read barrier.
 	Ready() error
+	// ReadyAt returns the index of this peer's state when it became ready, or
+	// false before: what is at most there may have happened before its start.
+	ReadyAt() (index uint64, ok bool)
 	// Await returns once what this peer has covers every write answered before
 	// the call or, for cluster.Stale, at once; ReadInfo.Index is what it has at
 	// least. Errors: cluster.ErrNoQuorum when ctx ends, cluster.ErrNotReady.
