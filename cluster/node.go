@@ -248,7 +248,7 @@ func (n *Node) openNetwork() error {
 		Node: n.id, Epoch: n.epoch, ClusterID: n.ClusterID,
 		Address: n.cfg.PeerAddress, Advertise: n.cfg.PeerAdvertise,
 		Resolve: n.resolve, Term: n.term, Handler: handler{n}, Logger: n.log.With("component", "peer"), RaftLogger: n.raftLogger(),
-		Refuse: n.isRemoved, Leader: n.leaderID, Applied: n.appliedIndex, StateSize: n.stateSize,
+		Refuse: n.isRemoved, Leader: n.leaderID, Member: n.isMember, Applied: n.appliedIndex, StateSize: n.stateSize,
 		CheckEntry: store.CheckSeal, Epochs: n.addresses.epochs(), SawEpoch: n.addresses.sawEpoch,
 		Limits: n.cfg.Limits.Peer, Certificates: n.cfg.Certificates,
 	})
@@ -291,6 +291,10 @@ func (n *Node) stateSize() (size int64) {
 	}
 	return size
 }
+
+// isMember reports whether a peer is in the latest configuration. One that never
+// proposed anything is not known as removed when it is not.
+func (n *Node) isMember(id registry.NodeID) bool { return n.isOpen() && n.servers()[id] }
 
 // isRemoved reports whether a peer was in the configuration once and is not any
 // more. Ids never come back.
