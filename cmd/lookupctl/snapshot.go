@@ -197,10 +197,14 @@ func (o *options) inspect(path, old string) error {
 		changes = difference(before.names, c.names, true)
 	}
 	if o.output == formatJSON {
-		return o.printAsJSON(map[string]any{
+		document := map[string]any{
 			"sound": true, "format": 1, "cluster_id": c.info.ClusterID, "index": c.info.Index, "term": c.info.Term,
 			"state_hash": fmt.Sprintf("%016x", c.info.Hash), "size": c.info.Size, "counts": c.counts,
-		})
+		}
+		if old != "" {
+			document["created"], document["deleted"] = named(changes, false), named(changes, true)
+		}
+		return o.printAsJSON(document)
 	}
 	o.sentence("Sound.")
 	l := listing{columns: columns("WHAT", "VALUE")}
@@ -308,6 +312,23 @@ func (c change) String() string {
 		return sign + c.topic
 	}
 	return sign + c.topic + " / " + c.channel
+}
+
+// nameJSON is a topic, or a channel of it.
+type nameJSON struct {
+	Topic   string `json:"topic"`
+	Channel string `json:"channel,omitempty"`
+}
+
+// named returns the names that changes create, or delete.
+func named(changes []change, gone bool) []nameJSON {
+	list := []nameJSON{}
+	for _, c := range changes {
+		if c.gone == gone {
+			list = append(list, nameJSON{c.topic, c.channel})
+		}
+	}
+	return list
 }
 
 // difference is what makes one set of names another: what is to be created,

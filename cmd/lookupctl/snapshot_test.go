@@ -109,7 +109,15 @@ func TestSnapshotInspect(t *testing.T) {
 	if code != 0 || !strings.HasPrefix(out, "Sound.\n") || !strings.HasSuffix(out, "+ new\n+ t / d\n- gone\n") {
 		t.Errorf("exit code %d\n%s%s", code, out, talk)
 	}
-	if code, out, _ := call(t, nil, "snapshot", "inspect", path, "-o", "json"); code != 0 || !strings.Contains(out, `"channels":2`) {
+	if code, out, _ := call(t, nil, "snapshot", "inspect", path, "-o", "json"); code != 0 || !strings.Contains(out, `"channels":2`) || strings.Contains(out, "created") {
+		t.Errorf("exit code %d\n%s", code, out)
+	}
+	code, out, _ = call(t, nil, "snapshot", "inspect", path, "--diff", old, "-o", "json")
+	if code != 0 || !strings.Contains(out, `"created":[{"topic":"new"},{"topic":"t","channel":"d"}]`) || !strings.Contains(out, `"deleted":[{"topic":"gone"}]`) {
+		t.Errorf("exit code %d\n%s", code, out)
+	}
+	code, out, _ = call(t, nil, "snapshot", "inspect", path, "--diff", path, "-o", "json")
+	if code != 0 || !strings.Contains(out, `"created":[]`) || !strings.Contains(out, `"deleted":[]`) {
 		t.Errorf("exit code %d\n%s", code, out)
 	}
 }
