@@ -203,7 +203,7 @@ func copyDirectory(from, to string) error {
 	}
 	return filepath.WalkDir(to, func(path string, entry fs.DirEntry, err error) error {
 		if err == nil && entry.IsDir() {
-			err = syncDirectory(path)
+			err = store.SyncDir(path)
 		}
 		return err
 	})

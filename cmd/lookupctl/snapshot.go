@@ -63,19 +63,11 @@ func (o *options) saveSnapshot(ctx context.Context, path string) error {
 	if err = errors.Join(err, aside.Close()); err != nil {
 		return errors.Join(err, os.Remove(aside.Name()))
 	}
-	if err := errors.Join(os.Rename(aside.Name(), path), syncDirectory(filepath.Dir(path))); err != nil {
+	if err := errors.Join(os.Rename(aside.Name(), path), store.SyncDir(filepath.Dir(path))); err != nil {
 		return err
 	}
 	fmt.Fprintf(o.err, "Saved index %d of cluster %s to %s, %d bytes. Verified.\n", info.Index, info.ClusterID, path, info.Size)
 	return nil
-}
-
-func syncDirectory(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }
 
 // fetchSnapshot writes a snapshot to w, from the first address that has one,
