@@ -279,23 +279,31 @@ func (n *Node) takeIn(ctx context.Context, id registry.NodeID) error {
 	return nil
 }
 
-// isGone returns nil if no process answers as id.
+// isGone returns nil if surely no process runs as id: nothing listens where it
+// was, or another peer does. This peer, which leads, need not be able to dial
+// itself.
 func (n *Node) isGone(ctx context.Context, id registry.NodeID) error {
-	ctx, cancel := context.WithTimeout(ctx, askWithin)
+	if id == n.id {
+		return fmt.Errorf("%s, of the same name, leads: give one of the two another -node-name", id)
+	}
+	ctx, cancel := context.WithTimeout(ctx, askWithin) // longer than an attempt to connect
 	defer cancel()
 	_, err := n.net.Status(ctx, id, &peerpb.StatusRequest{})
-	if err != nil && !errors.Is(err, peer.ErrUnreachable) {
+	switch {
+	case err == nil:
+		return fmt.Errorf("%s, of the same name, is alive: give one of the two another -node-name", id)
+	case ctx.Err() != nil, !errors.Is(err, peer.ErrUnreachable), refused(err):
 		return fmt.Errorf("%s, of the same name, may be alive: %w", id, err)
 	}
-	for _, alive := range []error{peer.ErrHandshake, peer.ErrCertificate, peer.ErrForeignCluster, peer.ErrOldEpoch, peer.ErrRemoved, peer.ErrNoCluster, peer.ErrProtocolVersion} {
-		if errors.Is(err, alive) {
-			return fmt.Errorf("%s, of the same name, may be alive: %w", id, err)
-		}
-	}
-	if err != nil {
-		return nil
-	}
-	return fmt.Errorf("%s, of the same name, is alive: give one of the two another -node-name", id)
+	return nil
+}
+
+// refused reports whether it was the peer itself that refused to be dialled.
+func refused(err error) bool {
+	return slices.ContainsFunc([]error{
+		peer.ErrHandshake, peer.ErrCertificate, peer.ErrForeignCluster, peer.ErrOldEpoch, peer.ErrDuplicateID, peer.ErrBusy,
+		peer.ErrRemoved, peer.ErrNoCluster, peer.ErrProtocolVersion, peer.ErrClosed,
+	}, func(refusal error) bool { return errors.Is(err, refusal) })
 }
 
 // sameName returns a name that two of ids have, or "".

@@ -15,6 +15,9 @@ var BatchLength = batchLength
 // ConfigurationIndex is what the next change of the configuration is meant for.
 func (n *Node) ConfigurationIndex() uint64 { return n.fsm.ConfigurationIndex() }
 
+// IsMember is what the transport asks before it tries to reach a peer again.
+func (n *Node) IsMember(id registry.NodeID) bool { return n.isMember(id) }
+
 // Contact is what a leader hears of a peer.
 type Contact = contact
 

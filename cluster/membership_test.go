@@ -108,9 +108,15 @@ func TestRemoveADeadPeerAndWhatTheQuorumForbids(t *testing.T) {
 	if err != nil || removal.HasQuorum || removal.Sentence != "voters 3 -> 2, of which 1 up: no quorum" {
 		t.Fatalf("%+v %v", removal, err)
 	}
+	if !leader.IsMember(dead.ID()) {
+		t.Error("the dead peer is no member before it was removed")
+	}
 	removal, err = other.RemovePeer(asked(t), dead.cfg.Name, cluster.RemoveHow{})
 	if err != nil || removal.Sentence != "voters 3 -> 2, can lose 0 -> 0" {
 		t.Fatalf("%+v %v", removal, err)
+	}
+	if leader.IsMember(dead.ID()) || !leader.IsMember(other.ID()) {
+		t.Error("the leader still tries to reach the removed peer, or not the other")
 	}
 	// Were it 0, raft would compare nothing.
 	if next := leader.ConfigurationIndex(); next != removal.Index {

@@ -122,7 +122,8 @@ type Node struct {
 	opened   chan struct{} // closed once calls of other peers can be answered
 	founding atomic.Bool   // this peer is about to found a cluster
 
-	barrierBegan atomicTime // of the latest completed read barrier
+	barrierBegan atomicTime    // of the latest completed read barrier
+	readyAt      atomic.Uint64 // what was applied when the first one had completed
 	waiting      atomic.Pointer[string]
 	orphans      atomic.Pointer[[]OrphanGroup] // while this peer leads
 
@@ -252,7 +253,7 @@ func (n *Node) openNetwork() error {
 		Node: n.id, Epoch: n.epoch, ClusterID: n.ClusterID,
 		Address: n.cfg.PeerAddress, Advertise: n.cfg.PeerAdvertise,
 		Resolve: n.resolve, Term: n.term, Handler: handler{n}, Logger: n.log.With("component", "peer"), RaftLogger: n.raftLogger(),
-		Refuse: n.isRemoved, Leader: n.leaderID, Applied: n.appliedIndex, StateSize: n.stateSize,
+		Refuse: n.isRemoved, Leader: n.leaderID, Member: n.isMember, Applied: n.appliedIndex, StateSize: n.stateSize,
 		CheckEntry: store.CheckSeal, Epochs: n.addresses.epochs(), SawEpoch: n.addresses.sawEpoch,
 		Limits: n.cfg.Limits.Peer, Certificates: n.cfg.Certificates,
 	})
@@ -295,6 +296,10 @@ func (n *Node) stateSize() (size int64) {
 	}
 	return size
 }
+
+// isMember reports whether a peer is in the latest configuration. One that never
+// proposed anything is not known as removed when it is not.
+func (n *Node) isMember(id registry.NodeID) bool { return n.isOpen() && n.servers()[id] }
 
 // isRemoved reports whether a peer was in the configuration once and is not any
 // more. Ids never come back.

@@ -39,6 +39,9 @@ func TestAlonePeerFoundsItsCluster(t *testing.T) {
 	p.stop()
 	p.start()
 	p.waitReady()
+	if at, ok := p.ReadyAt(); !ok || at <= index {
+		t.Errorf("ready at %d, %v: the log that it applied again ends above %d", at, ok, index)
+	}
 	if p.ID() != id || p.Epoch() != epoch+1 || p.ClusterID() != clusterID {
 		t.Fatalf("after a restart: %s epoch %d cluster %s", p.ID(), p.Epoch(), p.ClusterID())
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -80,6 +81,7 @@ func (w *orphanWatch) look(clock time.Time, heard map[registry.NodeID]contact) [
 	w.now = w.now.Add(step)
 	w.last = clock
 	now := w.now
+	w.forget(heard)
 	var groups []OrphanGroup
 	for node, c := range heard {
 		if !c.alive {
@@ -115,16 +117,34 @@ func (g OrphanGroup) Has(id registry.SessionID) bool {
 	return id.Node == g.Peer && (g.Epoch == 0 || id.Epoch < g.Epoch)
 }
 
-// settled reports whether a due group was looked through lately, and notes it if
-// not. Once is not enough: a batch of the lost peer may be committed late and
-// bring a session that is an orphan from the start.
-func (w *orphanWatch) settled(g OrphanGroup) bool {
-	done := w.done[g.Peer]
-	if done.OrphanGroup == g && w.now.Sub(done.at) < lookAgain {
-		return true
+// forget drops what is known of peers that nobody asks any more.
+func (w *orphanWatch) forget(heard map[registry.NodeID]contact) {
+	gone := func(node registry.NodeID) bool { _, asked := heard[node]; return !asked }
+	maps.DeleteFunc(w.missed, func(node registry.NodeID, _ time.Time) bool { return gone(node) })
+	maps.DeleteFunc(w.returned, func(node registry.NodeID, _ returnedPeer) bool { return gone(node) })
+	maps.DeleteFunc(w.done, func(node registry.NodeID, _ doneGroup) bool { return gone(node) })
+}
+
+// due returns the groups that are due, if one of them was not looked through
+// lately, and notes them. Once is not enough: a batch of the lost peer may be
+// committed late and bring a session that is an orphan from the start.
+func (w *orphanWatch) due(groups []OrphanGroup) (due []OrphanGroup) {
+	settled := true
+	for _, g := range groups {
+		if g.EndsIn > 0 {
+			continue
+		}
+		due = append(due, g)
+		done := w.done[g.Peer]
+		settled = settled && done.OrphanGroup == g && w.now.Sub(done.at) < lookAgain
 	}
-	w.done[g.Peer] = doneGroup{g, w.now}
-	return false
+	if settled {
+		return nil
+	}
+	for _, g := range due { // all at once: one look is for all
+		w.done[g.Peer] = doneGroup{g, w.now}
+	}
+	return due
 }
 
 // orphanDuty is what the leader does about orphans during one term.
@@ -146,9 +166,10 @@ func (n *Node) endOrphans(ctx context.Context) {
 	beats := n.watchHeartbeats()
 	defer beats.close()
 	defer n.orphans.Store(nil)
+	var peers sessionPeers
 	orphanDuty{
 		term: n.raft.CurrentTerm(), timeout: n.cfg.InactiveTimeout, grace: n.cfg.ReturnGrace, log: n.log,
-		listen:  func(ctx context.Context) map[registry.NodeID]contact { return n.listen(ctx, beats) },
+		listen:  func(ctx context.Context) map[registry.NodeID]contact { return n.listen(ctx, beats, &peers) },
 		publish: func(groups []OrphanGroup) { n.orphans.Store(&groups) },
 		view:    n.View, end: n.commit,
 	}.run(ctx)
@@ -162,8 +183,8 @@ func (d orphanDuty) run(ctx context.Context) {
 		heard := d.listen(ctx)
 		groups := watch.look(time.Now(), heard)
 		d.publish(groups)
-		for _, g := range groups {
-			if g.EndsIn == 0 && ctx.Err() == nil && !watch.settled(g) && !d.endGroup(ctx, g) {
+		if due := watch.due(groups); len(due) > 0 {
+			for _, g := range d.endGroups(ctx, due) {
 				delete(watch.done, g.Peer)
 			}
 		}
@@ -175,21 +196,32 @@ func (d orphanDuty) run(ctx context.Context) {
 	}
 }
 
-// endGroup ends a group's sessions; false means that it is not known to be done.
-func (d orphanDuty) endGroup(ctx context.Context, g OrphanGroup) bool {
-	var ends []registry.Command
+// endGroups ends the sessions of groups and returns those of which that is not
+// known to be done.
+func (d orphanDuty) endGroups(ctx context.Context, groups []OrphanGroup) (failed []OrphanGroup) {
+	ends := map[registry.NodeID][]registry.Command{}
 	err := d.view(func(v *store.View) error {
-		for _, s := range v.SessionsOf(g.Peer) {
-			if g.Has(s.ID) {
-				ends = append(ends, registry.EndOrphan{Session: s.ID, Producer: s.Producer, Term: d.term})
+		for _, s := range v.Sessions() {
+			if slices.ContainsFunc(groups, func(g OrphanGroup) bool { return g.Has(s.ID) }) {
+				ends[s.ID.Node] = append(ends[s.ID.Node], registry.EndOrphan{Session: s.ID, Producer: s.Producer, Term: d.term})
 			}
 		}
 		return nil
 	})
 	if err != nil {
 		d.log.Error("sessions cannot be read", "err", err)
-		return false
+		return groups
 	}
+	for _, g := range groups {
+		if !d.endGroup(ctx, g, ends[g.Peer]) {
+			failed = append(failed, g)
+		}
+	}
+	return failed
+}
+
+// endGroup proposes what ends a group's sessions.
+func (d orphanDuty) endGroup(ctx context.Context, g OrphanGroup, ends []registry.Command) bool {
 	if len(ends) > 0 {
 		d.log.Warn("ending sessions whose peer is gone", "peer", g.Peer, "sessions", len(ends), "of starts before", g.Epoch)
 	}
@@ -217,12 +249,32 @@ func (n *Node) commit(ctx context.Context, commands []registry.Command) bool {
 	}
 }
 
-// listen asks every peer that ever had sessions whether it is there. A peer is
+// sessionPeers knows whose sessions may become orphans.
+type sessionPeers struct {
+	at   time.Time // of the last look at all sessions
+	have map[registry.NodeID]bool
+}
+
+// list returns the peers that have sessions, as of lookAgain ago at most, and
+// those of the configuration that ever had some.
+func (p *sessionPeers) list(v *store.View, servers map[registry.NodeID]bool, now time.Time) []registry.NodeID {
+	if p.have == nil || now.Sub(p.at) >= lookAgain {
+		p.at, p.have = now, map[registry.NodeID]bool{}
+		for _, s := range v.Sessions() {
+			p.have[s.ID.Node] = true
+		}
+	}
+	return slices.DeleteFunc(v.SessionPeers(), func(id registry.NodeID) bool { return !servers[id] && !p.have[id] })
+}
+
+// listen asks the peers that may have sessions whether they are there. A peer is
 // heard if it answers, or if raft's heartbeats reach it.
-func (n *Node) listen(ctx context.Context, beats *heartbeats) map[registry.NodeID]contact {
+func (n *Node) listen(ctx context.Context, beats *heartbeats, peers *sessionPeers) map[registry.NodeID]contact {
 	heard := map[registry.NodeID]contact{n.id: {true, n.epoch}}
 	var nodes []registry.NodeID
-	if err := n.View(func(v *store.View) error { nodes = v.SessionPeers(); return nil }); err != nil {
+	servers := n.servers()
+	err := n.View(func(v *store.View) error { nodes = peers.list(v, servers, time.Now()); return nil })
+	if err != nil {
 		n.log.Error("sessions cannot be read", "err", err)
 	}
 	var mu sync.Mutex

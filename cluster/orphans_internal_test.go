@@ -1,11 +1,16 @@
 package cluster
 
 import (
+	"context"
+	"log/slog"
+	"path/filepath"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/lookupd/lookupd/registry"
+	"github.com/lookupd/lookupd/store"
 )
 
 const (
@@ -13,21 +18,10 @@ const (
 	goodPeer = registry.NodeID("good-00000002")
 )
 
-// due returns the peers whose groups are due and not settled yet, as endOrphans
-// would end them.
-func due(w *orphanWatch, groups []OrphanGroup) (ended []OrphanGroup) {
-	for _, g := range groups {
-		if g.EndsIn == 0 && !w.settled(g) {
-			ended = append(ended, g)
-		}
-	}
-	return ended
-}
-
 func TestOrphansEndAfterTheTimeout(t *testing.T) {
 	w, start := newOrphanWatch(300*time.Second, 45*time.Second, time.Hour), time.Now()
 	at := func(s int, lostAlive bool, epoch uint64) []OrphanGroup {
-		return due(w, w.look(start.Add(time.Duration(s)*time.Second), map[registry.NodeID]contact{
+		return w.due(w.look(start.Add(time.Duration(s)*time.Second), map[registry.NodeID]contact{
 			lostPeer: {lostAlive, epoch}, goodPeer: {true, 0},
 		}))
 	}
@@ -63,7 +57,7 @@ func TestOneAnswerStartsTheCountAnew(t *testing.T) {
 	w, start := newOrphanWatch(10*time.Second, time.Second, time.Hour), time.Now()
 	for s := range 100 {
 		heard := map[registry.NodeID]contact{lostPeer: {alive: s%10 == 9}}
-		if got := due(w, w.look(start.Add(time.Duration(s)*time.Second), heard)); got != nil {
+		if got := w.due(w.look(start.Add(time.Duration(s)*time.Second), heard)); got != nil {
 			t.Fatalf("at %d s: %+v", s, got)
 		}
 	}
@@ -90,7 +84,7 @@ func TestOrphanGroupHas(t *testing.T) {
 func TestPauseOfTheLeaderDoesNotCount(t *testing.T) {
 	w, start := newOrphanWatch(10*time.Second, 10*time.Second, 2*time.Second), time.Now()
 	at := func(s int) []OrphanGroup {
-		return due(w, w.look(start.Add(time.Duration(s)*time.Second), map[registry.NodeID]contact{
+		return w.due(w.look(start.Add(time.Duration(s)*time.Second), map[registry.NodeID]contact{
 			lostPeer: {}, goodPeer: {true, 2},
 		}))
 	}
@@ -115,7 +109,7 @@ func TestGraceCountsWhileThePeerIsHeard(t *testing.T) {
 	ended := -1
 	for s := 0; s < 200 && ended < 0; s++ {
 		heard := contact{alive: s < 10 || s >= 110 && s%20 != 0, epoch: 8}
-		if len(due(w, w.look(start.Add(time.Duration(s)*time.Second), map[registry.NodeID]contact{lostPeer: heard}))) > 0 {
+		if len(w.due(w.look(start.Add(time.Duration(s)*time.Second), map[registry.NodeID]contact{lostPeer: heard}))) > 0 {
 			ended = s
 		}
 	}
@@ -133,8 +127,103 @@ func TestSecondLossIsLookedThroughAtOnce(t *testing.T) {
 		want  int
 	}{{false, 0}, {false, 0}, {false, 1}, {true, 0}, {false, 0}, {false, 0}, {false, 1}} {
 		groups := w.look(start.Add(time.Duration(second)*time.Second), map[registry.NodeID]contact{lostPeer: {alive: step.alive}})
-		if got := due(w, groups); len(got) != step.want {
+		if got := w.due(groups); len(got) != step.want {
 			t.Errorf("at %d s: %+v", second, got)
 		}
+	}
+}
+
+// The groups of living peers are due for ever once their grace is over. However
+// many there are, the sessions are read once in lookAgain.
+func TestOneLookForAllGroups(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const peers = 5
+		looks, began := 0, time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), 10*lookAgain)
+		defer cancel()
+		orphanDuty{
+			timeout: time.Minute, grace: time.Second, log: slog.New(slog.DiscardHandler),
+			listen: func(context.Context) map[registry.NodeID]contact {
+				heard := map[registry.NodeID]contact{}
+				for i := range peers { // each a little after the one before
+					if time.Since(began) >= time.Duration(i)*1500*time.Millisecond {
+						heard[registry.NodeID(rune('a'+i))] = contact{true, 1}
+					}
+				}
+				return heard
+			},
+			publish: func([]OrphanGroup) {},
+			view:    func(func(*store.View) error) error { looks++; return nil },
+		}.run(ctx)
+		if looks < 10 || looks > 10+peers+1 {
+			t.Errorf("%d looks in %s", looks, 10*lookAgain)
+		}
+	})
+}
+
+// A peer that is neither in the configuration nor has sessions is not asked.
+func TestThePastIsNotAsked(t *testing.T) {
+	const member, gone, never = registry.NodeID("member-00000001"), registry.NodeID("gone-00000002"), registry.NodeID("never-00000003")
+	state, err := store.CreateState(filepath.Join(t.TempDir(), "state.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer state.Close()
+	index := uint64(0)
+	do := func(apply func(c *store.Change)) {
+		t.Helper()
+		index++
+		if err := state.Update(func(c *store.Change) error { c.Entry(index, 1, member); apply(c); return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	info := registry.ProducerInfo{BroadcastAddress: "h", TCPPort: 4150, HTTPPort: 4151, Version: "1.3.0"}
+	session := func(node registry.NodeID, seq uint64) registry.SessionID {
+		return registry.SessionID{Node: node, Epoch: 1, Seq: seq}
+	}
+	for _, node := range []registry.NodeID{member, gone} {
+		do(func(c *store.Change) { c.OpenSession(session(node, 1), info) })
+	}
+	var asked sessionPeers
+	now := time.Now()
+	check := func(when string, want ...registry.NodeID) {
+		t.Helper()
+		var got []registry.NodeID
+		err := state.View(func(v *store.View) error {
+			got = asked.list(v, map[registry.NodeID]bool{member: true, never: true}, now)
+			return nil
+		})
+		slices.Sort(got)
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("%s: %v %v, want %v", when, got, err, want)
+		}
+	}
+	check("both have sessions", gone, member)
+	for _, node := range []registry.NodeID{member, gone} {
+		do(func(c *store.Change) { c.CloseSession(session(node, 1), info.ID()) })
+	}
+	now = now.Add(lookAgain)
+	check("none has any", member)
+	do(func(c *store.Change) { c.OpenSession(session(gone, 2), info) })
+	now = now.Add(lookAgain)
+	check("a batch came late", gone, member)
+}
+
+// Who is not asked any more is forgotten, and counts anew if it comes back.
+func TestTheUnheardAreForgotten(t *testing.T) {
+	w, start := newOrphanWatch(10*time.Second, time.Second, time.Hour), time.Now()
+	look := func(second int, heard map[registry.NodeID]contact) []OrphanGroup {
+		return w.due(w.look(start.Add(time.Duration(second)*time.Second), heard))
+	}
+	look(0, map[registry.NodeID]contact{lostPeer: {}, goodPeer: {true, 3}})
+	if got := look(11, map[registry.NodeID]contact{lostPeer: {}, goodPeer: {true, 3}}); len(got) != 2 {
+		t.Errorf("%+v", got)
+	}
+	look(12, map[registry.NodeID]contact{})
+	if n := len(w.missed) + len(w.returned) + len(w.done); n != 0 {
+		t.Errorf("%d are remembered", n)
+	}
+	if got := look(13, map[registry.NodeID]contact{lostPeer: {}}); len(got) != 0 {
+		t.Errorf("right after it is back: %+v", got)
 	}
 }

@@ -29,8 +29,9 @@ const (
 
 // Submit appends commands to what this peer will propose; the order of calls is
 // the order in the log. It waits for room until ctx ends (ErrOverloaded); after
-// that ctx has no influence. While the disk is low it takes no commands that add
-// to the state (ErrDiskLow), but those that end or delete. Any goroutine may call it.
+// that ctx has no influence. While the disk is low it refuses all of them if one
+// adds to the state (ErrDiskLow), and takes those that only end or delete. Any
+// goroutine may call it.
 func (n *Node) Submit(ctx context.Context, commands ...registry.Command) (*Proposal, error) {
 	if n.DiskLow() && slices.ContainsFunc(commands, adds) {
 		return nil, ErrDiskLow

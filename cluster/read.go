@@ -96,6 +96,13 @@ func (n *Node) Ready() error {
 	return nil
 }
 
+// ReadyAt returns the index of this peer's state when it became ready, or false
+// before.
+func (n *Node) ReadyAt() (index uint64, ok bool) {
+	index = n.readyAt.Load()
+	return index, index > 0
+}
+
 // NoQuorumSince returns for how long this peer has known no leader, 0 if it knows one.
 func (n *Node) NoQuorumSince() time.Duration {
 	if leader, since := n.leader.current(); leader == "" {
@@ -105,6 +112,10 @@ func (n *Node) NoQuorumSince() time.Duration {
 }
 
 func (n *Node) barrierDone(began time.Time) {
+	if _, ready := n.barrierBegan.get(); !ready {
+		index, _ := n.fsm.Applied()
+		n.readyAt.CompareAndSwap(0, index)
+	}
 	n.barrierBegan.advance(began)
 	n.metrics.barrierDone(time.Since(began))
 }

@@ -219,8 +219,8 @@ func (n *Node) judge(s *Status, leader registry.NodeID) {
 			}
 		}
 	}
-	quorum := voters/2 + 1
-	s.Tolerance = max(votersUp-quorum, 0)
+	can := newVoters(voters, votersUp)
+	s.Tolerance = can.CanLose
 	peersUp := fmt.Sprintf("%d of %d peers up", up, len(s.Peers))
 	switch _, since := n.leader.current(); {
 	case n.fresh():
@@ -229,7 +229,7 @@ func (n *Node) judge(s *Status, leader registry.NodeID) {
 	case leader == "" && n.Ready() != nil && time.Since(n.started) < 10*time.Second:
 		s.State = StateStarting
 		s.Sentence = fmt.Sprintf("Starting. Waiting for a leader; %s.", peersUp)
-	case leader == "" || votersUp < quorum:
+	case leader == "" || !can.haveQuorum():
 		s.State = StateNoQuorum
 		s.Sentence = fmt.Sprintf("No quorum for %s. %s; lookups answer 503, nsqds stay connected.", time.Since(since).Round(time.Second), peersUp)
 	case len(down) > 0:

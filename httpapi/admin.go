@@ -85,17 +85,25 @@ func (s *Server) admin(next http.Handler) http.Handler {
 // adminBy says by what right a caller is an operator: "token", or "network" if
 // it comes from AdminCIDR and speaks to this peer by a name of its own. Without
 // that test a web page could have its own name resolve to a loopback address
-// (DNS rebinding); it cannot know the token. "" is no right.
+// (DNS rebinding); it cannot know the token. Nor may a proxy on this host lend
+// its address to its clients. "" is no right.
 func (s *Server) adminBy(r *http.Request) string {
 	if s.hasToken(r) {
 		return "token"
 	}
 	from, ok := remoteIP(r.RemoteAddr)
 	within := func(p netip.Prefix) bool { return p.Contains(from) }
-	if ok && slices.ContainsFunc(s.cfg.AdminCIDR, within) && s.ownHost(r.Host) {
+	if ok && !proxied(r) && slices.ContainsFunc(s.cfg.AdminCIDR, within) && s.ownHost(r.Host) {
 		return "network"
 	}
 	return ""
+}
+
+// proxied reports whether a proxy says that it sends the request for another.
+func proxied(r *http.Request) bool {
+	return slices.ContainsFunc([]string{"Forwarded", "X-Forwarded-For", "X-Real-Ip", "Via"}, func(header string) bool {
+		return r.Header[header] != nil
+	})
 }
 
 // hasToken reads the file at each call that brings a token, so that a new one

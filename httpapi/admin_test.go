@@ -63,6 +63,27 @@ func TestAdminToken(t *testing.T) {
 	}
 }
 
+// A proxy on the peer's own host calls from loopback, and by an address, for
+// whoever calls it.
+func TestAProxyIsNoAdmin(t *testing.T) {
+	p := serveOne(t, func(c *httpapi.Config) { c.AdminTokenFile = tokenFile(t, goodToken) })
+	for _, header := range []string{
+		"X-Forwarded-For: 192.0.2.1", "x-real-ip: 192.0.2.1", "Forwarded: for=192.0.2.1", "Via: 1.1 proxy", "X-Forwarded-For:",
+	} {
+		for _, request := range []string{"GET /debug/pprof/cmdline", "DELETE /v1/peers/a", "POST /v1/import"} {
+			if a := p.do(request, header); a.status != 403 || !contains(a.body, "FORBIDDEN") {
+				t.Errorf("%s %s: %d %s", header, request, a.status, a.body)
+			}
+		}
+		if a := p.do("GET /debug/pprof/cmdline", header, "Authorization: Bearer "+goodToken); a.status != 200 {
+			t.Errorf("%s, with the token: %d %s", header, a.status, a.body)
+		}
+		if a := p.do("GET /topics", header); a.status != 200 {
+			t.Errorf("%s, no admin route: %d %s", header, a.status, a.body)
+		}
+	}
+}
+
 func TestReadToken(t *testing.T) {
 	if token, err := httpapi.ReadToken(tokenFile(t, "  "+goodToken+"\r\n")); err != nil || string(token) != goodToken {
 		t.Errorf("%q %v", token, err)

@@ -20,7 +20,8 @@ const (
 
 type channelName struct{ topic, channel string }
 
-// deletions remembers which channels other peers deleted. nsqadmin sends each
+// deletions remembers which channels other peers deleted since this one is
+// ready. nsqadmin sends each
 // delete to every lookupd it knows; each nsqlookupd has a copy of its own to
 // delete, lookupd's peers have one together. So the delete that finds nothing,
 // because another peer was first, is a success, once per peer.
@@ -31,7 +32,7 @@ type deletions struct {
 	mu     sync.Mutex
 	seen   uint64                    // log index up to which the feed was read
 	byName map[channelName]time.Time // when this peer heard of the deletion
-	queue  []deletion                // all of byName, and replaced ones, oldest first
+	queue  []deletion                // all of byName, and those replaced or taken since, oldest first
 }
 
 type deletion struct {
@@ -85,8 +86,13 @@ func (d *deletions) catchUp() (uint64, error) {
 		})
 		return d.seen, err
 	}
+	// A peer that starts applies again what was deleted long ago.
+	readyAt, ready := d.node.ReadyAt()
 	for _, c := range changes {
 		d.seen = c.Index
+		if !ready || c.Index <= readyAt {
+			continue
+		}
 		for _, e := range c.Events {
 			d.note(e)
 		}

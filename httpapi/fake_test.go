@@ -43,6 +43,7 @@ type fakeNode struct {
 	leader   atomic.Pointer[string]
 	lost     atomic.Int64 // nanoseconds without a quorum, 0 if there is one
 	notReady atomic.Bool
+	readyAt  atomic.Uint64         // what ReadyAt returns
 	slow     chan struct{}         // reads wait until it is closed; nil means they do not
 	reading  atomic.Int64          // reads that wait so
 	fail     error                 // set before requests are made
@@ -154,6 +155,8 @@ func (n *fakeNode) Ready() error {
 	return nil
 }
 
+func (n *fakeNode) ReadyAt() (uint64, bool) { return n.readyAt.Load(), !n.notReady.Load() }
+
 func (n *fakeNode) Unchanged(footprint store.Footprint, index uint64) bool {
 	return n.fsm.Unchanged(footprint, index)
 }
@@ -201,6 +204,9 @@ func (n *fakeNode) Propose(ctx context.Context, commands ...registry.Command) ([
 	if n.lost.Load() > 0 {
 		<-ctx.Done()
 		return nil, 0, errors.Join(cluster.ErrNoQuorum, ctx.Err())
+	}
+	if len(commands) == 0 || len(commands) > cluster.MaxProposalCommands {
+		return nil, 0, fmt.Errorf("%d commands in one proposal", len(commands))
 	}
 	results, index := n.cluster.propose(n.id, commands...)
 	return results, index, nil

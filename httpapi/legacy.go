@@ -13,6 +13,9 @@ import (
 // neverTombstoned is Go's zero time in Unix nanoseconds, as nsqlookupd shows it.
 const neverTombstoned = -6795364578871345152
 
+// mostDebugs is how many answers of /debug are under way at once.
+const mostDebugs = 2
+
 // endpoint is a handler whose error becomes the answer.
 type endpoint func(w http.ResponseWriter, r *http.Request) error
 
@@ -138,6 +141,12 @@ func (s *Server) debug(w http.ResponseWriter, r *http.Request) error {
 	how, err := s.howToRead(r.URL.Query())
 	if err != nil {
 		return err
+	}
+	select {
+	case s.debugs <- struct{}{}:
+		defer func() { <-s.debugs }()
+	default:
+		return errOverloaded
 	}
 	var (
 		producers     []registry.ProducerInfo

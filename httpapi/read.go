@@ -50,11 +50,6 @@ func (s *Server) read(w http.ResponseWriter, r *http.Request, how readHow, fn fu
 	if err != nil {
 		return err
 	}
-	return s.view(w, info, fn)
-}
-
-// view is the second half of read.
-func (s *Server) view(w http.ResponseWriter, info cluster.ReadInfo, fn func(*store.View) error) error {
 	return s.cfg.Cluster.View(func(v *store.View) error {
 		info.Index, _ = v.Applied()
 		s.mark(w, info)

@@ -45,6 +45,7 @@ var (
 	errUnauthorized       = apiError{http.StatusUnauthorized, "UNAUTHORIZED"}
 	errCrossSite          = apiError{http.StatusForbidden, "CROSS_SITE_REQUEST"}
 	errBodyTooBig         = apiError{http.StatusRequestEntityTooLarge, "BODY_TOO_BIG"}
+	errTooManyChanges     = apiError{http.StatusRequestEntityTooLarge, "TOO_MANY_CHANGES"}
 	errURLTooLong         = apiError{http.StatusRequestURITooLong, "URL_TOO_LONG"}
 	errPeerNotFound       = apiError{http.StatusNotFound, "PEER_NOT_FOUND"}
 	errAmbiguousName      = apiError{http.StatusConflict, "AMBIGUOUS_NAME"}
@@ -104,7 +105,7 @@ func hintTo(e apiError) string {
 		answer apiError
 		hint   string
 	}{
-		{errForbidden, "call from -admin-cidr (default: the peer's own host) by an address or the peer's own name, or send the token of -admin-token-file as Authorization: Bearer ..."},
+		{errForbidden, "call from -admin-cidr (default: the peer's own host) by an address or the peer's own name, and through no proxy, or send the token of -admin-token-file as Authorization: Bearer ..."},
 		{errInvalidLevel, "give ?level=debug, info, warn, error or fatal"},
 		{errInvalidLines, "give fewer: the log itself has all"},
 		{errTLSRequired, "use https://"},
@@ -113,6 +114,7 @@ func hintTo(e apiError) string {
 		{errInvalidBody, "send {\"create\":[{\"topic\":\"t\",\"channels\":[\"c\"]}],\"delete\":[]}; docs/http.md has the rules"},
 		{errLimit, "raise the limit (docs/operations.md, Limits), or import less"},
 		{errBodyTooBig, "send less at once"},
+		{errTooManyChanges, "send less at once; docs/http.md says how they are counted"},
 		{errPeerNotFound, "GET /v1/status lists the peers"},
 		{errAmbiguousName, "give the id in place of the name; GET /v1/status lists both"},
 		{errWouldLoseQuorum, "start the peers that are down, or remove one of them first; ?force does it all the same, and the cluster then stands still until they are back"},

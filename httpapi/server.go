@@ -35,6 +35,9 @@ type node interface {
 	NoQuorumSince() time.Duration
 	// Ready returns nil once this peer has completed a read barrier.
 	Ready() error
+	// ReadyAt returns the index of this peer's state when it became ready, or
+	// false before: what is at most there may have happened before its start.
+	ReadyAt() (index uint64, ok bool)
 	// Await returns once what this peer has covers every write answered before
 	// the call or, for cluster.Stale, at once; ReadInfo.Index is what it has at
 	// least. Errors: cluster.ErrNoQuorum when ctx ends, cluster.ErrNotReady.
@@ -195,8 +198,9 @@ type Server struct {
 	bad          throttle      // log lines on bad clients
 	reads        chan struct{} // holds one element per read that waits for the quorum
 	answerWithin *deadline.Shared
-	answers      answers
+	answers      *answers
 	saves        chan struct{} // likewise for snapshots: each keeps old pages of the state
+	debugs       chan struct{} // likewise for /debug: each is all of the registry in memory
 	followers    chan struct{} // likewise for those who follow the log
 	bundles      chan struct{} // likewise for support bundles
 	checks       checks
@@ -231,8 +235,9 @@ func New(cfg Config) (*Server, error) {
 		bad:          throttle{perSecond: cfg.Limits.LogLines},
 		reads:        make(chan struct{}, cfg.Limits.LinearizableReads),
 		answerWithin: deadline.Within(context.Background(), cfg.Limits.AnswerWithin),
-		answers:      answers{room: cfg.Limits.KeptAnswerBytes},
+		answers:      newAnswers(cfg.Limits.KeptAnswerBytes),
 		saves:        make(chan struct{}, mostSaves),
+		debugs:       make(chan struct{}, mostDebugs),
 		followers:    make(chan struct{}, mostFollowers),
 		bundles:      make(chan struct{}, 1),
 		tokens:       lookupTokens,

@@ -142,5 +142,8 @@ func (s *Server) importCommands(body io.Reader) (commands []registry.Command, er
 	if len(commands) == 0 {
 		return nil, fmt.Errorf("%w: it names nothing", errInvalidBody)
 	}
+	if len(commands) > cluster.MaxProposalCommands {
+		return nil, fmt.Errorf("%w: %d, at most %d", errTooManyChanges, len(commands), cluster.MaxProposalCommands)
+	}
 	return commands, nil
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lookupd/lookupd/cluster"
 	"github.com/lookupd/lookupd/fsm"
 	"github.com/lookupd/lookupd/httpapi"
 	"github.com/lookupd/lookupd/registry"
@@ -89,6 +90,22 @@ func TestImport(t *testing.T) {
 	}
 }
 
+// importOf names topics with a channel each: two commands for one.
+func importOf(topics int) string {
+	var list []string
+	for i := range topics {
+		list = append(list, fmt.Sprintf(`{"topic":"t%03d","channels":["c"]}`, i))
+	}
+	return `{"create":[` + strings.Join(list, ",") + `]}`
+}
+
+func TestImportHoldsOneProposal(t *testing.T) {
+	p := serveOne(t)
+	if a := p.post("/v1/import", importOf(cluster.MaxProposalCommands/2)); a.status != 200 || !contains(a.body, `"changed":256`) {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+}
+
 func TestImportIsRefusedWhole(t *testing.T) {
 	p := serveOne(t, func(c *httpapi.Config) { c.Limits.Topics = 2 })
 	for name, test := range map[string]struct {
@@ -104,6 +121,7 @@ func TestImportIsRefusedWhole(t *testing.T) {
 		"B5 bad channel":    {`{"create":[{"topic":"t","channels":["*"]}]}`, "INVALID_ARG_CHANNEL", 400},
 		"B5 bad name to go": {`{"create":[{"topic":"t"}],"delete":[{"topic":"*"}]}`, "INVALID_ARG_TOPIC", 400},
 		"more than 64 KiB":  {`{"create":[{"topic":"t","channels":["` + strings.Repeat("x", 70_000) + `"]}]}`, "BODY_TOO_BIG", 413},
+		"too many changes":  {importOf(cluster.MaxProposalCommands/2 + 1), "TOO_MANY_CHANGES", 413},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := p.post("/v1/import", test.body)

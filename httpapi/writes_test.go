@@ -232,6 +232,31 @@ func TestChannelDeleteWaitsForItsOwnState(t *testing.T) {
 	}
 }
 
+// A peer that starts applies its log anew: what was deleted long ago was not
+// deleted just now.
+func TestDeletionFromBeforeTheStartIsForgotten(t *testing.T) {
+	const request = "POST /channel/delete?topic=t&channel=c"
+	c := newFakeCluster(t, "a", "b")
+	a, b := c.peers[0], serve(t, c.peers[1])
+	remove := func() (index uint64) {
+		c.propose(a.id, registry.CreateChannel{Topic: "t", Channel: "c"})
+		_, index = c.propose(a.id, registry.DeleteChannel{Topic: "t", Channel: "c"})
+		return index
+	}
+	b.notReady.Store(true)
+	remove()
+	if got := b.do(request); got.status != 404 {
+		t.Errorf("while it is not ready: %d %s", got.status, got.body)
+	}
+	b.readyAt.Store(remove())
+	b.notReady.Store(false)
+	if got := b.do(request); got.status != 404 {
+		t.Errorf("from before it was ready: %d %s", got.status, got.body)
+	}
+	remove()
+	wantDone(t, b, request)
+}
+
 func TestConsistencyIsNoParameterOfWrites(t *testing.T) {
 	wantDone(t, serveOne(t), "POST /topic/create?topic=t&consistency=whatever")
 }

@@ -52,35 +52,21 @@ func TestEveryCall(t *testing.T) {
 	if r, err := a.Autopilot(ctx, b, &peerpb.AutopilotRequest{}); err != nil || r.GetLeaderId() != "a-00000001" {
 		t.Fatalf("autopilot: %v, %v", r, err)
 	}
-	for _, at := range []bool{false, true} {
-		status, join, agree := a.Status, a.Join, a.Agree
-		if at {
-			status = func(ctx context.Context, _ registry.NodeID, r *peerpb.StatusRequest) (*peerpb.StatusResponse, error) {
-				return a.StatusAt(ctx, addr, r)
-			}
-			join = func(ctx context.Context, _ registry.NodeID, r *peerpb.JoinRequest) (*peerpb.JoinResponse, error) {
-				return a.JoinAt(ctx, addr, r)
-			}
-			agree = func(ctx context.Context, _ registry.NodeID, r *peerpb.AgreeRequest) (*peerpb.AgreeResponse, error) {
-				return a.AgreeAt(ctx, addr, r)
-			}
-		}
-		if r, err := status(ctx, b, &peerpb.StatusRequest{}); err != nil || r.GetName() != "a-00000001" {
-			t.Fatalf("status does not know who asks: %v, %v", r, err)
-		}
-		if r, err := join(ctx, b, &peerpb.JoinRequest{NodeId: "x"}); err != nil || r.GetLeaderId() != "x" {
-			t.Fatalf("join: %v, %v", r, err)
-		}
-		if r, err := agree(ctx, b, &peerpb.AgreeRequest{Members: []string{"x", "y"}}); err != nil || len(r.GetNodeIds()) != 2 {
-			t.Fatalf("agree: %v, %v", r, err)
-		}
+	if r, err := a.Status(ctx, b, &peerpb.StatusRequest{}); err != nil || r.GetName() != "a-00000001" {
+		t.Fatalf("status does not know who asks: %v, %v", r, err)
+	}
+	if r, err := a.JoinAt(ctx, addr, &peerpb.JoinRequest{NodeId: "x"}); err != nil || r.GetLeaderId() != "x" {
+		t.Fatalf("join: %v, %v", r, err)
+	}
+	if r, err := a.Agree(ctx, b, &peerpb.AgreeRequest{Members: []string{"x", "y"}}); err != nil || len(r.GetNodeIds()) != 2 {
+		t.Fatalf("agree: %v, %v", r, err)
 	}
 }
 
 func TestCallToSelf(t *testing.T) {
 	a := newAddresses().open(t, "a-00000001", &handler{})
-	r, err := a.StatusAt(within(t, soon), a.Addr(), &peerpb.StatusRequest{})
-	if err != nil || r.GetName() != "a-00000001" {
+	r, err := a.JoinAt(within(t, soon), a.Addr(), &peerpb.JoinRequest{NodeId: "a-00000001"})
+	if err != nil || r.GetLeaderId() != "a-00000001" {
 		t.Fatalf("got %v, %v", r, err)
 	}
 }
@@ -198,7 +184,7 @@ func TestUnreachable(t *testing.T) {
 			t.Fatalf("%s: got %v", to, err)
 		}
 	}
-	_, err = a.StatusAt(ctx, nobody.Addr().String(), &peerpb.StatusRequest{})
+	_, err = a.JoinAt(ctx, nobody.Addr().String(), &peerpb.JoinRequest{})
 	if !errors.Is(err, peer.ErrUnreachable) {
 		t.Fatalf("got %v", err)
 	}
@@ -474,7 +460,7 @@ func TestOpenAndClose(t *testing.T) {
 	if _, err := forward(within(t, soon), b, "a-00000001", "x"); !errors.Is(err, peer.ErrUnreachable) {
 		t.Fatalf("got %v", err)
 	}
-	if _, err := b.StatusAt(within(t, soon), a.Addr(), &peerpb.StatusRequest{}); !errors.Is(err, peer.ErrClosed) {
+	if _, err := b.JoinAt(within(t, soon), a.Addr(), &peerpb.JoinRequest{}); !errors.Is(err, peer.ErrClosed) {
 		t.Fatalf("got %v", err)
 	}
 	cfg.Resolve = nil

@@ -67,6 +67,9 @@ type Config struct {
 	// Leader returns the peer that raft takes for the leader, "" for none: only
 	// that one may ask for an election at once.
 	Leader func() registry.NodeID
+	// Member reports whether a peer is in raft's latest configuration: only those
+	// does a leader try to reach again and again.
+	Member func(registry.NodeID) bool
 	// Applied returns the highest index that is applied here. It ought to count
 	// what raft knows to be committed as applied: raft queues such entries for
 	// the state machine, and a snapshot would come after them. A snapshot that

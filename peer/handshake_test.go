@@ -305,8 +305,8 @@ func TestFreshPeersCallButDoNotRaft(t *testing.T) {
 	a := known.open(t, "a-00000001", &handler{}, inCluster(""))
 	b := known.open(t, "b-00000002", &handler{})
 	ctx := within(t, soon)
-	for _, pair := range []struct{ from, to *peer.Network }{{a, b}, {b, a}} {
-		resp, err := pair.from.AgreeAt(ctx, pair.to.Addr(), &peerpb.AgreeRequest{Expect: 3})
+	for from, to := range map[*peer.Network]registry.NodeID{a: "b-00000002", b: "a-00000001"} {
+		resp, err := from.Agree(ctx, to, &peerpb.AgreeRequest{Expect: 3})
 		if err != nil || resp.GetExpect() != 3 {
 			t.Fatalf("got %v, %v", resp, err)
 		}

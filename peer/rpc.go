@@ -71,11 +71,6 @@ func (n *Network) Status(ctx context.Context, to registry.NodeID, req *peerpb.St
 	return call(ctx, n, to, methodStatus, req, &peerpb.StatusResponse{})
 }
 
-// Join asks peer to, the leader, to take a peer in.
-func (n *Network) Join(ctx context.Context, to registry.NodeID, req *peerpb.JoinRequest) (*peerpb.JoinResponse, error) {
-	return call(ctx, n, to, methodJoin, req, &peerpb.JoinResponse{})
-}
-
 // Agree asks peer to, a fresh one, to agree on a bootstrap.
 func (n *Network) Agree(ctx context.Context, to registry.NodeID, req *peerpb.AgreeRequest) (*peerpb.AgreeResponse, error) {
 	return call(ctx, n, to, methodAgree, req, &peerpb.AgreeResponse{})
@@ -96,19 +91,8 @@ func (n *Network) Autopilot(ctx context.Context, to registry.NodeID, req *peerpb
 	return call(ctx, n, to, methodAutopilot, req, &peerpb.AutopilotResponse{})
 }
 
-// StatusAt is Status of a peer of which only an address is known. It and the
-// two others of its kind dial a connection of their own; they may reach this
-// very peer.
-func (n *Network) StatusAt(ctx context.Context, addr string, req *peerpb.StatusRequest) (*peerpb.StatusResponse, error) {
-	return callAt(ctx, n, addr, methodStatus, req, &peerpb.StatusResponse{})
-}
-
-// JoinAt is Join at an address.
+// JoinAt asks a peer of which only an address is known to take this one in. It
+// dials a connection of its own, and may reach this very peer.
 func (n *Network) JoinAt(ctx context.Context, addr string, req *peerpb.JoinRequest) (*peerpb.JoinResponse, error) {
 	return callAt(ctx, n, addr, methodJoin, req, &peerpb.JoinResponse{})
-}
-
-// AgreeAt is Agree at an address.
-func (n *Network) AgreeAt(ctx context.Context, addr string, req *peerpb.AgreeRequest) (*peerpb.AgreeResponse, error) {
-	return callAt(ctx, n, addr, methodAgree, req, &peerpb.AgreeResponse{})
 }

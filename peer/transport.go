@@ -115,7 +115,7 @@ func isHeartbeat(args *raft.AppendEntriesRequest) bool {
 func (n *Network) mayLead(term uint64, follower registry.NodeID) bool {
 	return n.cfg.Leader != nil && n.cfg.Leader() == n.cfg.Node &&
 		n.cfg.Term != nil && n.cfg.Term() == term &&
-		(n.cfg.Refuse == nil || !n.cfg.Refuse(follower))
+		n.cfg.Member != nil && n.cfg.Member(follower)
 }
 
 // Consumer gives raft what the guard let through.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -147,6 +148,39 @@ func TestTransport(t *testing.T) {
 	}
 	if got := transport.DecodePeer(transport.EncodePeer("b-00000002", "b-00000002")); got != "b-00000002" {
 		t.Fatalf("got %q", got)
+	}
+}
+
+// A leader tries to reach a follower until it is taken out of the configuration,
+// also if that one never did anything but follow.
+func TestEntriesAreTriedAgainForMembers(t *testing.T) {
+	var tries atomic.Int64
+	enough := make(chan struct{})
+	n := newAddresses().open(t, "a-00000001", &handler{}, func(c *peer.Config) {
+		c.Term = func() uint64 { return 5 }
+		c.Leader = func() registry.NodeID { return "a-00000001" }
+		c.Refuse = func(registry.NodeID) bool { return false }
+		c.Member = func(id registry.NodeID) bool {
+			if tries.Add(1) == 3 {
+				close(enough)
+			}
+			return id == "b-00000002" && tries.Load() <= 3
+		}
+	})
+	request := &raft.AppendEntriesRequest{Term: 5, PrevLogEntry: 1, Entries: []*raft.Log{{Index: 2, Term: 5}}}
+	done := make(chan error, 1)
+	go func() {
+		done <- n.Transport().AppendEntries("b-00000002", "b-00000002", request, &raft.AppendEntriesResponse{})
+	}()
+	select {
+	case <-enough:
+	case err := <-done:
+		t.Fatalf("given up: %v", err)
+	case <-time.After(10 * time.Second):
+		t.Fatal("not asked whether it is a member")
+	}
+	if err := <-done; !errors.Is(err, peer.ErrUnreachable) || tries.Load() != 4 {
+		t.Errorf("%v after %d tries", err, tries.Load())
 	}
 }
 

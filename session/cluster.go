@@ -20,8 +20,8 @@ type Cluster interface {
 	// change that was answered, on any peer, before the call.
 	ReadBarrier(ctx context.Context) (index uint64, err error)
 	HasLeader() bool
-	// DiskLow reports whether Submit refuses what adds to the state, with
-	// cluster.ErrDiskLow.
+	// DiskLow reports whether Submit refuses commands of which one adds to the
+	// state, with cluster.ErrDiskLow.
 	DiskLow() bool
 	// View shows this peer's own state, which may lag behind the log.
 	View(fn func(View) error) error

@@ -12,7 +12,7 @@ import (
 
 const (
 	// retryAfter is the pause after an error that should not happen, and while the
-	// disk is low.
+	// disk is low, unless something comes that makes the state smaller.
 	retryAfter = time.Second
 	// refusedAfter is the pause for each refusal in a row but the first, up to
 	// retryAfter. A session that is opened again is not refused, so this is for
@@ -46,6 +46,16 @@ func (s *Session) drainLocked() {
 	}
 }
 
+// hurryLocked is drainLocked for what a low disk does not hold up: it ends the
+// pause of a drain that waits for room.
+func (s *Session) hurryLocked() {
+	select {
+	case s.hurry <- struct{}{}:
+	default:
+	}
+	s.drainLocked()
+}
+
 // drain proposes what waits, one proposal after the other, until nothing does.
 func (s *Session) drain() {
 	ctx := s.m.ctx
@@ -68,7 +78,7 @@ func (s *Session) drain() {
 			return
 		case errors.Is(err, cluster.ErrDiskLow): // whoever measures it has said so
 			s.putBack(f)
-			pause = retryAfter
+			s.awaitRoom(ctx)
 		case err != nil:
 			s.m.log.Error("cannot propose a session's changes", "producer", text(s.producer), "err", err)
 			s.putBack(f)
@@ -90,7 +100,10 @@ func (s *Session) next(caughtUp bool) (f *flight, behind bool) {
 		if !caughtUp {
 			return nil, true
 		}
-		s.openAgainLocked()
+		if !s.openAgainLocked() {
+			s.draining = false
+			return nil, false
+		}
 	}
 	f = &flight{id: s.id, open: s.opening, close: s.closing, standing: s.standingLocked(), withdrawn: make(chan struct{})}
 	if f.close {
@@ -102,7 +115,14 @@ func (s *Session) next(caughtUp bool) (f *flight, behind bool) {
 	if f.standing != s.live.told {
 		f.commands = append(f.commands, f.standing.command(s.id, s.producer))
 	}
-	f.changes = s.box.take(cluster.MaxProposalCommands - len(f.commands))
+	room := cluster.MaxProposalCommands - len(f.commands)
+	low := !f.open && s.m.cfg.Cluster.DiskLow()
+	if low { // what adds would have all of it refused
+		f.changes = s.box.takeEnds(room)
+	}
+	if !low || len(f.commands)+len(f.changes) == 0 {
+		f.changes = s.box.take(room)
+	}
 	for _, p := range f.changes {
 		f.commands = p.commands(f.commands, s.id, s.producer)
 	}
@@ -115,9 +135,15 @@ func (s *Session) next(caughtUp bool) (f *flight, behind bool) {
 	return f, false
 }
 
-// openAgainLocked begins anew under another id, with all that is declared.
-func (s *Session) openAgainLocked() {
-	s.id = s.m.nextID()
+// openAgainLocked begins anew under another id, with all that is declared. It
+// returns false if the session is about to end, as another has its place: the
+// state must not take what it opens for newer than that one.
+func (s *Session) openAgainLocked() bool {
+	id, ok := s.m.nextID(s)
+	if !ok {
+		return false
+	}
+	s.id = id
 	s.reopen, s.opening, s.opened = false, true, mark{}
 	s.live.told = shown
 	s.sweep = sweep{declared: s.m.now()}
@@ -126,6 +152,7 @@ func (s *Session) openAgainLocked() {
 	}
 	s.box = s.declared.again()
 	s.m.log.Info("session opened again", "producer", text(s.producer), "session", s.id, "declared", s.declared.names)
+	return true
 }
 
 // errWithdrawn: the flight's changes are in the outbox again.
@@ -160,7 +187,10 @@ func (s *Session) outdatedLocked(f *flight) bool {
 		return !f.close
 	}
 	return f.standing != s.live.told && f.standing != s.standingLocked() ||
-		slices.ContainsFunc(f.changes, func(p *pending) bool { return s.box.topics[p.topic] != nil })
+		slices.ContainsFunc(f.changes, func(p *pending) bool {
+			newer := s.box.topics[p.topic]
+			return newer != nil && !newer.rest
+		})
 }
 
 // withdrawLocked takes back the proposal under way if it surely was not sent.
@@ -258,6 +288,17 @@ func (s *Session) heldLocked(p *pending, index uint64) {
 	}
 	if topic && (newer == nil || !newer.touches("")) {
 		s.declared.heldAt(p.topic, "", index)
+	}
+}
+
+// awaitRoom is the pause while the disk is low.
+func (s *Session) awaitRoom(ctx context.Context) {
+	t := time.NewTimer(retryAfter)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-s.hurry:
+	case <-ctx.Done():
 	}
 }
 

@@ -131,7 +131,7 @@ func (m *Manager) Open(info registry.ProducerInfo, end func(reason string)) (*Se
 	ctx := m.answerWithin.Next()
 	s := &Session{
 		m: m, info: info, producer: info.ID(), end: end,
-		settled: make(chan struct{}, 1), opening: true,
+		settled: make(chan struct{}, 1), hurry: make(chan struct{}, 1), opening: true,
 	}
 	s.lastPing.Store(int64(m.now())) // IDENTIFY counts as a PING
 	s.sweep.declared = m.now()
@@ -170,10 +170,15 @@ func (m *Manager) admit(s *Session) (old *Session, err error) {
 	return old, nil
 }
 
-func (m *Manager) nextID() registry.SessionID {
+// nextID returns another id for s, unless it has lost its place: so the ids of
+// the sessions that follow each other in one place grow.
+func (m *Manager) nextID(s *Session) (id registry.SessionID, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.nextIDLocked()
+	if m.sessions[s.producer] != s {
+		return id, false
+	}
+	return m.nextIDLocked(), true
 }
 
 func (m *Manager) nextIDLocked() registry.SessionID {

@@ -14,6 +14,7 @@ type pending struct {
 	topic    string
 	clear    bool
 	register bool
+	rest     bool // only what a split has left: nothing was asked for since
 	channels []pendingChannel
 }
 
@@ -35,6 +36,7 @@ func (p *pending) size() int {
 }
 
 func (p *pending) add(channel string, register bool) {
+	p.rest = false
 	switch {
 	case channel == "" && register:
 		p.register = true
@@ -70,6 +72,11 @@ func (p *pending) touches(channel string) bool {
 
 // merge appends the changes of newer.
 func (p *pending) merge(newer *pending) {
+	if newer.rest { // of p: nothing is in both
+		p.register = p.register || newer.register
+		p.channels = append(p.channels, newer.channels...)
+		return
+	}
 	if newer.clear {
 		p.add("", false)
 	}
@@ -84,10 +91,33 @@ func (p *pending) merge(newer *pending) {
 // split removes and returns the first n commands.
 func (p *pending) split(n int) *pending {
 	first := &pending{topic: p.topic, clear: p.clear, register: p.register}
-	p.clear, p.register = false, false
+	p.clear, p.register, p.rest = false, false, true
 	n -= first.size()
 	first.channels, p.channels = p.channels[:n:n], p.channels[n:]
 	return first
+}
+
+// splitEnds removes and returns at most n UNREGISTERs, nil if there are none.
+func (p *pending) splitEnds(n int) *pending {
+	if n == 0 {
+		return nil
+	}
+	ends := &pending{topic: p.topic, clear: p.clear}
+	p.clear = false
+	kept := p.channels[:0]
+	for _, c := range p.channels {
+		if c.register || ends.size() == n {
+			kept = append(kept, c)
+		} else {
+			ends.channels = append(ends.channels, c)
+		}
+	}
+	p.channels = kept
+	if ends.size() == 0 {
+		return nil
+	}
+	p.rest = true
+	return ends
 }
 
 func (p *pending) commands(to []registry.Command, id registry.SessionID, producer registry.ProducerID) []registry.Command {
@@ -154,6 +184,31 @@ func (b *outbox) take(n int) []*pending {
 		n -= p.size()
 		b.size -= p.size()
 	}
+	if len(b.queue) == 0 {
+		b.queue, b.topics = nil, nil
+	}
+	return taken
+}
+
+// takeEnds removes at most n commands that make the state smaller. What stays
+// behind of a topic may come after them: an UNREGISTER of the topic is its first.
+func (b *outbox) takeEnds(n int) []*pending {
+	var taken []*pending
+	kept := b.queue[:0]
+	for _, p := range b.queue {
+		if ends := p.splitEnds(n); ends != nil {
+			taken = append(taken, ends)
+			n -= ends.size()
+			b.size -= ends.size()
+		}
+		if p.size() > 0 {
+			kept = append(kept, p)
+		} else {
+			delete(b.topics, p.topic)
+		}
+	}
+	clear(b.queue[len(kept):])
+	b.queue = kept
 	if len(b.queue) == 0 {
 		b.queue, b.topics = nil, nil
 	}

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/lookupd/lookupd/cluster"
 	"github.com/lookupd/lookupd/registry"
 	"github.com/lookupd/lookupd/session"
 )
@@ -35,6 +36,7 @@ func (n *nsqd) step() {
 		do     func()
 	}{
 		{20, "create", n.create},
+		{1, "create many", n.createMany},
 		{10, "remove", n.remove},
 		{10, "ping", n.ping},
 		{5, "wait", func() { time.Sleep(time.Duration(n.r.IntN(20_000)) * time.Millisecond) }},
@@ -53,6 +55,7 @@ func (n *nsqd) step() {
 		{2, "answers stay out", func() { n.f.be(func() { n.f.mute = true }) }},
 		{2, "delayed", n.f.delay},
 		{4, "delivered", n.f.deliver},
+		{2, "disk low or not", func() { n.f.be(func() { n.f.diskLow = !n.f.diskLow }) }},
 		{2, "deaf or not", func() { n.f.be(func() { n.f.deaf = !n.f.deaf }) }},
 	}
 	total := 0
@@ -84,6 +87,18 @@ func (n *nsqd) create() {
 	n.have[name{c.topic, ""}], n.have[c] = true, true
 	if n.conn != nil {
 		n.register(c)
+	}
+}
+
+// createMany declares more of one topic than a proposal holds.
+func (n *nsqd) createMany() {
+	n.have[name{"b", ""}] = true
+	for i := range cluster.MaxProposalCommands + 20 {
+		c := name{"b", fmt.Sprintf("many%03d", i)}
+		n.have[c] = true
+		if n.conn != nil {
+			n.register(c)
+		}
 	}
 }
 
@@ -173,7 +188,7 @@ func (n *nsqd) httpDelete() {
 
 // settle lets all failures end and nsqd come back, if it is away.
 func (n *nsqd) settle() {
-	n.f.be(func() { n.f.sent, n.f.deaf = false, false })
+	n.f.be(func() { n.f.sent, n.f.deaf, n.f.diskLow = false, false, false })
 	n.f.lag(false)
 	n.f.deliver()
 	n.f.set(true, true)

@@ -1,7 +1,9 @@
 package session_test
 
 import (
+	"context"
 	"errors"
+	"log/slog"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -296,5 +298,45 @@ func TestDeletedAfterAChannelBroughtIt(t *testing.T) {
 		synctest.Wait()
 		closeIt(f, s.Producer())
 		wantHeld(t, f, s.Producer())
+	})
+}
+
+// atLine calls do when a session logs the message, once.
+type atLine struct {
+	slog.Handler
+	message string
+	do      func()
+}
+
+func (h *atLine) Handle(_ context.Context, r slog.Record) error {
+	if do := h.do; r.Message == h.message && do != nil {
+		h.do = nil
+		do()
+	}
+	return nil
+}
+
+// The old connection's session is about to be opened again when a new connection
+// takes its place: what it opened would be newer than the new one, and nobody's.
+func TestNotOpenedAgainOnceItsPlaceIsTaken(t *testing.T) {
+	run(t, func(t *testing.T, f *fake) {
+		opened := &atLine{Handler: slog.Default().Handler(), message: "session opened"}
+		m := startManager(t, session.Config{Cluster: f, Feed: f, Logger: slog.New(opened)})
+		old := openSession(t, m, "h")
+		check(t, "t", func() error { return old.Register("t", "") }, nil, 0)
+		f.be(func() { f.deaf = true })
+		closeIt(f, old.Producer())
+		synctest.Wait()
+		opened.do = func() { // before the old one is replaced
+			f.be(func() { f.deaf = false })
+			synctest.Wait()
+		}
+		s := openSession(t, m, "h")
+		wantLog(t, f, "open/1, +t, close/1, open/2")
+		s.Close()
+		wantLog(t, f, "open/1, +t, close/1, open/2, close/2")
+		if open, ok := f.session(s.Producer()); ok {
+			t.Errorf("%v is open, and nobody's", open.ID)
+		}
 	})
 }

@@ -18,6 +18,7 @@ type Session struct {
 	end      func(reason string) // closes the connection
 	lastPing atomic.Int64        // since Manager.began
 	settled  chan struct{}       // one slot; set when a proposal has ended
+	hurry    chan struct{}       // one slot; see hurryLocked
 
 	mu       sync.Mutex
 	id       registry.SessionID
@@ -126,7 +127,7 @@ func (s *Session) Close() {
 	}
 	s.endLocked()
 	s.closing = true
-	s.drainLocked()
+	s.hurryLocked()
 	s.m.log.Info("session closed: its connection ended", "producer", text(s.producer), "session", s.id, "remote", s.info.RemoteAddress)
 }
 
@@ -164,7 +165,11 @@ func (s *Session) propose(ctx context.Context, topic, channel string, register b
 	}
 	s.addLocked(topic, channel, register)
 	s.waiting = topic
-	s.drainLocked()
+	if register {
+		s.drainLocked()
+	} else {
+		s.hurryLocked()
+	}
 	s.mu.Unlock()
 	if register && s.m.cfg.Cluster.DiskLow() {
 		return ErrDiskLow

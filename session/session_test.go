@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/lookupd/lookupd/cluster"
 	"github.com/lookupd/lookupd/registry"
 	"github.com/lookupd/lookupd/session"
 )
@@ -140,6 +141,58 @@ func TestUnavailableThenCommitted(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A topic with more changes than a proposal holds goes in parts. What waits behind
+// the first is no reason to take that back.
+func TestPartsWaitForAQuorum(t *testing.T) {
+	for _, reopened := range []bool{false, true} {
+		t.Run(fmt.Sprintf("reopened=%v", reopened), func(t *testing.T) {
+			run(t, func(t *testing.T, f *fake) {
+				m := newManager(t, f, session.Limits{})
+				s := openSession(t, m, "h")
+				want := []name{{"t", ""}}
+				f.set(reopened, reopened)
+				for i := range 2*cluster.MaxProposalCommands + 10 {
+					want = append(want, name{"t", fmt.Sprintf("c%03d", i)})
+					if err := s.Register("t", want[i+1].channel); (err == nil) != reopened {
+						t.Fatal(err)
+					}
+				}
+				if reopened {
+					f.be(func() { f.slow = true })
+					closeIt(f, s.Producer())
+				}
+				synctest.Wait()
+				before, _ := f.proposals()
+				time.Sleep(time.Hour)
+				if after, _ := f.proposals(); after != before {
+					t.Errorf("%d proposals in an hour", after-before)
+				}
+				f.be(func() { f.leader, f.quorum, f.slow = true, true, false })
+				wantHeld(t, f, s.Producer(), want...)
+				if got := m.Stats(); got != (session.Stats{Sessions: 1}) {
+					t.Errorf("stats: %+v", got)
+				}
+			})
+		})
+	}
+}
+
+// A change of a topic whose parts are on their way counts all the same.
+func TestPartsAreTakenBack(t *testing.T) {
+	run(t, func(t *testing.T, f *fake) {
+		s := openSession(t, newManager(t, f, session.Limits{}), "h")
+		f.set(false, false)
+		for i := range cluster.MaxProposalCommands + 10 {
+			check(t, "register", func() error { return s.Register("t", fmt.Sprint("c", i)) }, session.ErrUnavailable, 0)
+		}
+		check(t, "unregister", func() error { return s.Unregister("t", "") }, session.ErrUnavailable, 0)
+		synctest.Wait()
+		f.set(true, true)
+		wantHeld(t, f, s.Producer())
+		wantLog(t, f, "open/1, -t")
+	})
 }
 
 func TestCommittedWhileWaiting(t *testing.T) {
@@ -286,6 +339,68 @@ func TestDiskLow(t *testing.T) {
 		time.Sleep(2 * time.Second) // the fake clock's; what was refused is tried again by then
 		wantHeld(t, f, s.Producer(), name{"t", ""}, name{"t", "c"})
 		check(t, "the session that began meanwhile", func() error { return late.Register("t", "") }, nil, 0)
+	})
+}
+
+// What ends something does not wait behind a REGISTER that the disk has no room for.
+func TestDiskLowHoldsUpNothingThatEnds(t *testing.T) {
+	run(t, func(t *testing.T, f *fake) {
+		s := openSession(t, startManager(t, session.Config{Cluster: f, Feed: f, InactiveTimeout: 10 * time.Second}), "h")
+		for _, n := range []name{{"t", "c"}, {"t", "d"}, {"u", "c"}, {"v", ""}} {
+			check(t, "enough", func() error { return s.Register(n.topic, n.channel) }, nil, 0)
+		}
+		f.setDiskLow(true)
+		for _, n := range []name{{"new", ""}, {"t", "new"}, {"v", "c"}} {
+			check(t, "low", func() error { return s.Register(n.topic, n.channel) }, session.ErrDiskLow, 0)
+		}
+		time.Sleep(500 * time.Millisecond) // amid the pause
+		check(t, "UNREGISTER of a topic", func() error { return s.Unregister("u", "") }, nil, 0)
+		check(t, "UNREGISTER of a channel beside one that waits", func() error { return s.Unregister("t", "c") }, session.ErrUnavailable, limit)
+		check(t, "UNREGISTER of what waits", func() error { return s.Unregister("v", "") }, nil, 0)
+		check(t, "once more", func() error { return s.Register("v", "") }, session.ErrDiskLow, 0)
+		wantHeld(t, f, s.Producer(), name{"t", ""}, name{"t", "d"})
+		time.Sleep(10 * time.Second)
+		if f.shows(s.Producer()) {
+			t.Error("the silent producer shows")
+		}
+		ping(t, s)
+		if !f.shows(s.Producer()) {
+			t.Error("the producer does not show after its PING")
+		}
+		if submits, _ := f.proposals(); submits > 60 {
+			t.Errorf("%d proposals", submits)
+		}
+		f.setDiskLow(false)
+		time.Sleep(2 * time.Second)
+		wantHeld(t, f, s.Producer(), name{"new", ""}, name{"t", ""}, name{"t", "d"}, name{"t", "new"}, name{"v", ""})
+	})
+}
+
+// A topic with more UNREGISTERs than a proposal holds, and a REGISTER among them.
+func TestDiskLowEndsInParts(t *testing.T) {
+	run(t, func(t *testing.T, f *fake) {
+		m := newManager(t, f, session.Limits{})
+		s := openSession(t, m, "h")
+		f.set(false, false)
+		for i := range 2 * cluster.MaxProposalCommands {
+			_ = s.Register("t", fmt.Sprint("c", i))
+		}
+		f.set(true, true)
+		synctest.Wait()
+		f.set(false, false)
+		f.setDiskLow(true)
+		_ = s.Register("t", "new")
+		for i := range 2 * cluster.MaxProposalCommands {
+			_ = s.Unregister("t", fmt.Sprint("c", i))
+		}
+		f.set(true, true)
+		wantHeld(t, f, s.Producer(), name{"t", ""})
+		f.setDiskLow(false)
+		time.Sleep(2 * time.Second)
+		wantHeld(t, f, s.Producer(), name{"t", ""}, name{"t", "new"})
+		if got := m.Stats(); got != (session.Stats{Sessions: 1}) {
+			t.Errorf("stats: %+v", got)
+		}
 	})
 }
 

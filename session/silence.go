@@ -86,7 +86,7 @@ func (s *Session) setSilentLocked(silent bool) {
 	if s.flight != nil && s.outdatedLocked(s.flight) {
 		s.withdrawLocked()
 	}
-	s.drainLocked()
+	s.hurryLocked()
 }
 
 // standingLocked is what the state should say; of a session that is over it

@@ -75,7 +75,7 @@ func (s *Session) letGoLocked(held []store.Name) {
 		return
 	}
 	s.m.log.Info("letting go of what nsqd did not declare again", "producer", text(s.producer), "session", s.id, "names", n)
-	s.drainLocked()
+	s.hurryLocked()
 }
 
 // held returns what this peer holds for the producer, as of the call or later.

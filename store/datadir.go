@@ -167,7 +167,7 @@ func (d *Dir) writeFile(name string, data []byte) error {
 	if err := os.Rename(aside, d.Path(name)); err != nil {
 		return err
 	}
-	return syncDir(d.path)
+	return SyncDir(d.path)
 }
 
 // readFile returns the content of the file name, which must not be longer than
@@ -241,10 +241,11 @@ func makeDir(path string) error {
 	if err := os.Chmod(path, dirMode); err != nil { // Mkdir's mode passed the umask
 		return err
 	}
-	return syncDir(parent)
+	return SyncDir(parent)
 }
 
-func syncDir(path string) error {
+// SyncDir makes last which files a directory has.
+func SyncDir(path string) error {
 	dir, err := os.Open(path)
 	if err != nil {
 		return err

@@ -88,6 +88,7 @@ func FuzzAddressBook(f *testing.F) {
 	for _, content := range []string{
 		"", "null", "{}", "[]", "{", `{"a":7}`, `{"a":null}`, `{"a-00000001":{"peer":"10.0.0.1:4162","gossip":"[::1]:4163","epoch":3}}`,
 		`{"a":{"epoch":-1}}`, `{"a":{"epoch":18446744073709551616}}`, `{"":{"peer":"\ud800"}}`, "{\"\xff\":{}}", `{"a":{},"a":{"peer":"x"}}`, `{"a":{"PEER":"x","more":[]}}`, "{}{}", strings.Repeat("[", 20_000),
+		`{"peers":{"a-00000001":{"epoch":3}},"checksum":"35c1dda7"}`, `{"checksum":""}`, `{"checksum":null}`, `{"peers":null,"checksum":"d4dc3103"}`,
 	} {
 		f.Add([]byte(content))
 	}

@@ -128,8 +128,11 @@ func (id Identity) checksum() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%08x", crc32.Checksum(data, castagnoli)), nil
+	return checksumOf(data), nil
 }
+
+// checksumOf is the CRC32C as the files in JSON have it.
+func checksumOf(data []byte) string { return fmt.Sprintf("%08x", crc32.Checksum(data, castagnoli)) }
 
 func decodeIdentity(data []byte) (Identity, error) {
 	// The format first: a newer one may have fields that the rest would call damage.

@@ -129,7 +129,7 @@ func (d *Dir) OpenLog(cfg LogConfig) (*Log, error) {
 		return nil, dirError(path, err)
 	}
 	// bbolt syncs the file, not its name.
-	if err := errors.Join(syncDir(filepath.Dir(path)), syncDir(d.path)); err != nil {
+	if err := errors.Join(SyncDir(filepath.Dir(path)), SyncDir(d.path)); err != nil {
 		return nil, errors.Join(err, backend.Close())
 	}
 	return &Log{backend: backend, disk: newDiskGuard(cfg), survey: survey}, nil

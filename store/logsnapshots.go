@@ -151,7 +151,7 @@ func (d *Dir) setAside(names []string) error {
 			return err
 		}
 	}
-	return errors.Join(syncDir(d.Path(raftDir, unusableDir)), syncDir(d.Path(raftDir, snapshotsDir)))
+	return errors.Join(SyncDir(d.Path(raftDir, unusableDir)), SyncDir(d.Path(raftDir, snapshotsDir)))
 }
 
 // snapshotDirs returns the names of all that could be snapshots, and of those

@@ -196,11 +196,6 @@ func (v *View) Sessions() []ProducerSession {
 	return all
 }
 
-// SessionsOf returns the sessions of one peer, by producer.
-func (v *View) SessionsOf(node registry.NodeID) []ProducerSession {
-	return slices.DeleteFunc(v.Sessions(), func(s ProducerSession) bool { return s.ID.Node != node })
-}
-
 // Holds reports whether node holds the topic, or the channel unless it is "", for p.
 func (v *View) Holds(node registry.NodeID, p registry.ProducerID, topic, channel string) bool {
 	h, _, found := v.holding(topicsTable, registrationKey(topic, channel, p))

@@ -159,5 +159,5 @@ func writeSynced(path string, data []byte) error {
 	if err = errors.Join(err, file.Close()); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
+	return SyncDir(filepath.Dir(path))
 }

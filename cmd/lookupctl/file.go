@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/lookupd/lookupd/store"
 )
 
 // saveFile writes aside, syncs and renames: path is all that fill writes, or is
@@ -32,15 +34,7 @@ func (o *options) saveFile(path string, fill func(io.Writer) error) (size int64,
 	if err = errors.Join(err, aside.Close()); err != nil {
 		return 0, errors.Join(err, os.Remove(aside.Name()))
 	}
-	return size, errors.Join(os.Rename(aside.Name(), path), syncDirectory(filepath.Dir(path)))
-}
-
-func syncDirectory(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return size, errors.Join(os.Rename(aside.Name(), path), store.SyncDir(filepath.Dir(path)))
 }
 
 // counter is a reader that says, on a line of a terminal, how far it is.

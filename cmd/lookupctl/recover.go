@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -114,7 +115,10 @@ func (o *options) recoverApply(dir string, dryRun bool) error {
 	if err := cluster.CheckPeersFile(dir, r.ID); err != nil {
 		return err
 	}
-	dir = filepath.Clean(dir)
+	// What systemd makes for DynamicUser is a link; the copy lies beside the data.
+	if dir, err = filepath.EvalSymlinks(dir); err != nil {
+		return err
+	}
 	backup := dir + ".before-recovery-" + time.Now().UTC().Format("20060102T150405Z")
 	fmt.Fprintf(o.out, "%s (%s) ends at entry %d of term %d; voters were %s.\n", r.ID.Name(), r.ID, r.LastIndex, r.LastTerm, idNames(r.Voters))
 	fmt.Fprintf(o.out, "It becomes the only voter of a new cluster. All of its log counts as committed, what never was too.\nIts directory is copied to %s first.\n", backup)
@@ -128,14 +132,49 @@ func (o *options) recoverApply(dir string, dryRun bool) error {
 		return errors.Join(fmt.Errorf("copy: %w", err), os.RemoveAll(backup))
 	}
 	done, err := cluster.Recover(dir, slog.New(slog.DiscardHandler))
-	if err != nil {
+	if err := errors.Join(err, keepOwners(dir, backup)); err != nil {
 		return fmt.Errorf("%w; put %s back in its place", err, backup)
 	}
 	fmt.Fprintf(o.out, "Recovered: cluster %s. Start this peer with its usual flags, then the others with empty directories and -join.\n", done.ClusterID)
 	return nil
 }
 
-// copyDirectory copies files and directories, and makes them last.
+// keepOwners gives what root has written anew in a data directory to whom it
+// belonged before, or to lookupd's user, so that lookupd can read it.
+func keepOwners(dir, before string) error {
+	user, err := os.Stat(filepath.Join(before, "node.json")) // lookupd has written it
+	if err != nil {
+		return err
+	}
+	return filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		relative, err := filepath.Rel(dir, path)
+		if err != nil {
+			return err
+		}
+		was, err := os.Lstat(filepath.Join(before, relative))
+		if errors.Is(err, fs.ErrNotExist) {
+			was, err = user, nil
+		}
+		if err != nil {
+			return err
+		}
+		return giveTo(was, path)
+	})
+}
+
+// giveTo gives path to the owner of file, if root may.
+func giveTo(file fs.FileInfo, path string) error {
+	owner, ok := file.Sys().(*syscall.Stat_t)
+	if !ok || os.Geteuid() != 0 {
+		return nil // who can read a data directory without being root is its owner
+	}
+	return os.Lchown(path, int(owner.Uid), int(owner.Gid))
+}
+
+// copyDirectory copies files and directories with their owners, and makes them last.
 func copyDirectory(from, to string) error {
 	err := filepath.WalkDir(from, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
@@ -145,20 +184,30 @@ func copyDirectory(from, to string) error {
 		if err != nil {
 			return err
 		}
-		switch target := filepath.Join(to, relative); {
-		case entry.IsDir():
-			return os.Mkdir(target, 0o700)
-		case entry.Type().IsRegular():
-			return copyFile(path, target)
+		info, err := entry.Info()
+		if err != nil {
+			return err
 		}
-		return fmt.Errorf("%s is neither file nor directory", path)
+		target := filepath.Join(to, relative)
+		switch {
+		case entry.IsDir():
+			err = os.Mkdir(target, 0o700)
+		case entry.Type().IsRegular():
+			err = copyFile(path, target)
+		default:
+			err = fmt.Errorf("%s is neither file nor directory", path)
+		}
+		if err != nil {
+			return err
+		}
+		return giveTo(info, target)
 	})
 	if err != nil {
 		return err
 	}
 	return filepath.WalkDir(to, func(path string, entry fs.DirEntry, err error) error {
 		if err == nil && entry.IsDir() {
-			err = syncDirectory(path)
+			err = store.SyncDir(path)
 		}
 		return err
 	})

@@ -1,11 +1,18 @@
 package main
 
 import (
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/lookupd/lookupd/cluster"
 	"github.com/lookupd/lookupd/registry"
+	"github.com/lookupd/lookupd/store"
 )
 
 func TestWhatMayBeLost(t *testing.T) {
@@ -52,4 +59,77 @@ func TestRecoverRefuses(t *testing.T) {
 	if code, _, talk := call(t, nil, "recover", "plan"); code != exitUsage || !strings.Contains(talk, "wants one DIR or more") {
 		t.Errorf("no directory: exit code %d %s", code, talk)
 	}
+}
+
+// stoppedPeer makes the data directory of a peer that was a cluster alone.
+func stoppedPeer(t *testing.T, path string) {
+	t.Helper()
+	dir, err := store.OpenDir(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := cluster.New(cluster.Config{
+		Name: "a", Version: "0.0.0-test", Dir: dir, PeerAddress: "127.0.0.1:0", GossipAddress: "127.0.0.1:0",
+		TombstoneLifetime: time.Hour, InactiveTimeout: time.Hour, Logger: slog.New(slog.DiscardHandler),
+		OnFatal: func(err error) { t.Errorf("fatal: %v", err) },
+	})
+	if err := n.Open(); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := n.Propose(t.Context(), registry.CreateTopic{Topic: "kept"}); err != nil {
+		t.Error(err)
+	}
+	if err := n.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := dir.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// systemd's DynamicUser makes a link to the data, which belong to a user of its own.
+func TestRecoverALinkAndItsOwner(t *testing.T) {
+	const user = 12345
+	above := t.TempDir()
+	path, link := filepath.Join(above, "private"), filepath.Join(above, "lookupd")
+	stoppedPeer(t, path)
+	if err := os.Symlink(path, link); err != nil {
+		t.Fatal(err)
+	}
+	root := os.Geteuid() == 0
+	each := func(dir string, do func(path string, owner *syscall.Stat_t) error) {
+		t.Helper()
+		err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+			if err != nil || path == above {
+				return err
+			}
+			info, err := entry.Info()
+			if err != nil {
+				return err
+			}
+			return do(path, info.Sys().(*syscall.Stat_t))
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if root {
+		each(path, func(path string, _ *syscall.Stat_t) error { return os.Lchown(path, user, user+1) })
+	}
+	code, out, talk := call(t, nil, "recover", "apply", "-y", link)
+	if code != 0 || !strings.Contains(out, "Recovered: cluster ") {
+		t.Fatalf("exit code %d\n%s%s", code, out, talk)
+	}
+	if backups, err := filepath.Glob(path + ".before-recovery-*"); err != nil || len(backups) != 1 {
+		t.Errorf("copies: %v %v", backups, err)
+	}
+	if !root {
+		t.Skip("not root: whose the files are was not tested")
+	}
+	each(above, func(path string, owner *syscall.Stat_t) error {
+		if path != link && (owner.Uid != user || owner.Gid != user+1) {
+			t.Errorf("%s belongs to %d:%d", path, owner.Uid, owner.Gid)
+		}
+		return nil
+	})
 }

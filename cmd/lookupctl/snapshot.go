@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/lookupd/lookupd/cluster"
 	"github.com/lookupd/lookupd/fsm"
 	"github.com/lookupd/lookupd/registry"
 	"github.com/lookupd/lookupd/store"
@@ -20,8 +21,6 @@ import (
 const (
 	snapshotPath = "/v1/snapshot"
 	importPath   = "/v1/import"
-	// importBytes bounds the names of one request: a peer takes 64 KiB.
-	importBytes = 32 << 10
 	// namedChanges is how many names a plan shows.
 	namedChanges = 20
 )
@@ -149,10 +148,14 @@ func (o *options) inspect(path, old string) error {
 		changes = difference(before.names, c.names, true)
 	}
 	if o.output == formatJSON {
-		return o.printAsJSON(map[string]any{
+		document := map[string]any{
 			"sound": true, "format": 1, "cluster_id": c.info.ClusterID, "index": c.info.Index, "term": c.info.Term,
 			"state_hash": fmt.Sprintf("%016x", c.info.Hash), "size": c.info.Size, "counts": c.counts,
-		})
+		}
+		if old != "" {
+			document["created"], document["deleted"] = named(changes, false), named(changes, true)
+		}
+		return o.printAsJSON(document)
 	}
 	o.sentence("Sound.")
 	l := listing{columns: columns("WHAT", "VALUE")}
@@ -262,6 +265,23 @@ func (c change) String() string {
 	return sign + c.topic + " / " + c.channel
 }
 
+// nameJSON is a topic, or a channel of it.
+type nameJSON struct {
+	Topic   string `json:"topic"`
+	Channel string `json:"channel,omitempty"`
+}
+
+// named returns the names that changes create, or delete.
+func named(changes []change, gone bool) []nameJSON {
+	list := []nameJSON{}
+	for _, c := range changes {
+		if c.gone == gone {
+			list = append(list, nameJSON{c.topic, c.channel})
+		}
+	}
+	return list
+}
+
 // difference is what makes one set of names another: what is to be created,
 // then, if wanted, what is to be deleted. Ephemeral names are never deleted.
 func difference(from, to names, deletions bool) (changes []change) {
@@ -329,17 +349,17 @@ type importTopic struct {
 }
 
 // importChanges sends the changes, as many at once as a peer takes, and returns
-// how many are made.
+// how many are made. A peer takes cluster.MaxProposalCommands, which are far less
+// than the 64 KiB of a body: names have at most 64 bytes.
 func (o *options) importChanges(ctx context.Context, changes []change) (done int, err error) {
 	all := len(changes)
 	defer o.counted("Restored", 0, 0)
 	for len(changes) > 0 {
 		o.counted("Restored", done, all)
 		var body importBody
-		size, n := 0, 0
-		for ; n < len(changes) && size < importBytes; n++ {
-			body.add(changes[n])
-			size += len(changes[n].topic) + len(changes[n].channel) + 40 // for JSON's own
+		n := 0
+		for commands := 0; n < len(changes) && commands+costOfChange <= cluster.MaxProposalCommands; n++ {
+			commands += body.add(changes[n])
 		}
 		text, err := json.Marshal(body)
 		if err != nil {
@@ -358,7 +378,12 @@ func (o *options) importChanges(ctx context.Context, changes []change) (done int
 	return done, nil
 }
 
-func (b *importBody) add(c change) {
+// costOfChange is the most commands that a peer makes of one change.
+const costOfChange = 2
+
+// add returns how many commands a peer makes of the change: a channel that is to
+// be created brings its topic once.
+func (b *importBody) add(c change) (commands int) {
 	list := &b.Create
 	if c.gone {
 		list = &b.Delete
@@ -369,7 +394,11 @@ func (b *importBody) add(c change) {
 	}
 	if last := len(*list) - 1; c.channel != "" && last >= 0 && (*list)[last].Topic == c.topic {
 		(*list)[last].Channels = append((*list)[last].Channels, c.channel)
-		return
+		return 1
 	}
 	*list = append(*list, importTopic{Topic: c.topic, Channels: channels})
+	if c.gone || c.channel == "" {
+		return 1
+	}
+	return costOfChange
 }

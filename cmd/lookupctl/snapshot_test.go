@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"os"
@@ -12,15 +13,16 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/lookupd/lookupd/cluster"
 	"github.com/lookupd/lookupd/fsm"
 	"github.com/lookupd/lookupd/registry"
 )
 
 // snapshotOf is a snapshot of a cluster in which these commands were applied.
-func snapshotOf(t *testing.T, cluster string, commands ...registry.Command) []byte {
+func snapshotOf(t *testing.T, clusterID string, commands ...registry.Command) []byte {
 	t.Helper()
 	f, err := fsm.New(fsm.Config{
-		Dir: t.TempDir(), ClusterID: func() string { return cluster }, Logger: slog.New(slog.DiscardHandler),
+		Dir: t.TempDir(), ClusterID: func() string { return clusterID }, Logger: slog.New(slog.DiscardHandler),
 		OnFatal: func(err error) { t.Errorf("fatal: %v", err) },
 	})
 	if err != nil {
@@ -107,7 +109,15 @@ func TestSnapshotInspect(t *testing.T) {
 	if code != 0 || !strings.HasPrefix(out, "Sound.\n") || !strings.HasSuffix(out, "+ new\n+ t / d\n- gone\n") {
 		t.Errorf("exit code %d\n%s%s", code, out, talk)
 	}
-	if code, out, _ := call(t, nil, "snapshot", "inspect", path, "-o", "json"); code != 0 || !strings.Contains(out, `"channels":2`) {
+	if code, out, _ := call(t, nil, "snapshot", "inspect", path, "-o", "json"); code != 0 || !strings.Contains(out, `"channels":2`) || strings.Contains(out, "created") {
+		t.Errorf("exit code %d\n%s", code, out)
+	}
+	code, out, _ = call(t, nil, "snapshot", "inspect", path, "--diff", old, "-o", "json")
+	if code != 0 || !strings.Contains(out, `"created":[{"topic":"new"},{"topic":"t","channel":"d"}]`) || !strings.Contains(out, `"deleted":[{"topic":"gone"}]`) {
+		t.Errorf("exit code %d\n%s", code, out)
+	}
+	code, out, _ = call(t, nil, "snapshot", "inspect", path, "--diff", path, "-o", "json")
+	if code != 0 || !strings.Contains(out, `"created":[]`) || !strings.Contains(out, `"deleted":[]`) {
 		t.Errorf("exit code %d\n%s", code, out)
 	}
 }
@@ -181,14 +191,55 @@ func TestRestoreSendsWhatOneRequestHolds(t *testing.T) {
 	}
 	sent := 0
 	for _, body := range p.bodies {
-		sent += strings.Count(body, `"topic":`)
-		if len(body) > 64<<10 {
-			t.Errorf("a request of %d bytes", len(body))
+		n := commandsOf(t, body)
+		sent += n
+		if len(body) > 64<<10 || n > cluster.MaxProposalCommands {
+			t.Errorf("a request of %d bytes, %d commands", len(body), n)
 		}
 	}
-	if sent < 3000 || len(p.bodies) < 5 {
-		t.Errorf("%d topics in %d requests", sent, len(p.bodies))
+	if sent < 6000 || len(p.bodies) > 6000/cluster.MaxProposalCommands+1 {
+		t.Errorf("%d commands in %d requests", sent, len(p.bodies))
 	}
+}
+
+// A channel whose topic is there costs its topic's command too.
+func TestRestoreCountsAsThePeerDoes(t *testing.T) {
+	var wanted, present []string
+	for i := range 400 {
+		present = append(present, fmt.Sprintf("t%03d", i), fmt.Sprintf("t%03d/gone", i), fmt.Sprintf("u%03d", i))
+		wanted = append(wanted, fmt.Sprintf("t%03d/c", i))
+	}
+	path := saveFile(t, snapshotOf(t, "one", create(wanted...)...))
+	p := newFakePeer(t, map[string]any{"GET /v1/snapshot": snapshotOf(t, "one", create(present...)...), "POST /v1/import": struct{}{}})
+	if code, out, talk := call(t, nil, "snapshot", "restore", path, "-y", "--replace", "-a", p.address); code != 0 || out != "Restored: 1200 changes made.\n" {
+		t.Fatalf("exit code %d\n%s%s", code, out, talk)
+	}
+	sent := 0
+	for _, body := range p.bodies {
+		n := commandsOf(t, body)
+		if sent += n; n > cluster.MaxProposalCommands {
+			t.Errorf("a request of %d commands", n)
+		}
+	}
+	if sent != 1600 {
+		t.Errorf("%d commands", sent)
+	}
+}
+
+// commandsOf counts what a peer makes of the body of POST /v1/import.
+func commandsOf(t *testing.T, text string) (n int) {
+	t.Helper()
+	var body map[string][]struct{ Channels []string }
+	if err := json.Unmarshal([]byte(text), &body); err != nil {
+		t.Fatal(err)
+	}
+	for _, topic := range body["create"] {
+		n += 1 + len(topic.Channels)
+	}
+	for _, topic := range body["delete"] {
+		n += max(1, len(topic.Channels))
+	}
+	return n
 }
 
 // TestRestoreCutOff: what is made is told, and the next run makes the rest.
