@@ -27,6 +27,7 @@ var lanes = [][]string{
 func ci(ctx context.Context, args []string) error {
 	fs := flag.NewFlagSet("ci", flag.ContinueOnError)
 	seed := fs.Uint64("seed", rand.Uint64N(1<<32), "`number` that all that is random comes from")
+	keep := fs.Bool("ledger", false, "add each part to the ledger")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
@@ -45,7 +46,7 @@ func ci(ctx context.Context, args []string) error {
 	for _, lane := range lanes {
 		running.Go(func() {
 			for _, part := range lane {
-				out, err := h.runSelf(append(strings.Fields(part), "-seed", strconv.FormatUint(*seed, 10)))
+				out, err := h.runSelf(append(strings.Fields(part), "-seed", strconv.FormatUint(*seed, 10), fmt.Sprintf("-ledger=%t", *keep)))
 				results <- result{part, out, err}
 			}
 		})
