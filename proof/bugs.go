@@ -105,10 +105,9 @@ func bugs(ctx context.Context, args []string) error {
 		}
 		runs = append(runs, tries)
 	}
-	slices.Sort(runs)
 	line.Counts["planted"], line.Counts["caught"] = len(runs)+len(missed), len(runs)
-	if len(runs) > 0 {
-		line.Counts["median runs to catch"] = runs[len(runs)/2]
+	for _, n := range runs {
+		line.Counts["runs that it took to catch them"] += n
 	}
 	line.Minutes, line.Time = time.Since(began).Minutes(), time.Now().UTC().Format(time.RFC3339)
 	fmt.Printf("%d of %d planted bugs caught, runs to catch each: %v\n", len(runs), len(runs)+len(missed), runs)
