@@ -200,7 +200,7 @@ func (n *Node) openIdentity() error {
 	} else if id.NodeID.Name() != n.cfg.Name && n.cfg.Name != "" {
 		n.log.Warn("the node id on disk wins over -node-name", "id", id.NodeID, "node-name", n.cfg.Name)
 	}
-	if n.raftLog, err = dir.OpenLog(store.LogConfig{OnFatal: n.fatal}); err != nil {
+	if n.raftLog, err = dir.OpenLog(store.LogConfig{OnFatal: n.fatal, Stored: n.metrics.logSynced}); err != nil {
 		return err
 	}
 	if err := n.verify(id); err != nil {
@@ -242,7 +242,7 @@ func (n *Node) openState() (err error) {
 	}
 	n.fsm, err = fsm.New(fsm.Config{
 		Dir: n.cfg.Dir.Path("state"), ClusterID: n.ClusterID,
-		Logger: n.log.With("component", "fsm"), OnFatal: n.fatal,
+		Logger: n.log.With("component", "fsm"), OnFatal: n.fatal, Took: n.metrics.applied,
 	})
 	return err
 }

@@ -101,10 +101,10 @@ func (d *daemon) start() (err error) {
 	if err = d.openHTTP(reg, sessions); err != nil {
 		return err
 	}
-	if err = d.openTCP(sessions); err != nil {
+	if err = d.openTCP(sessions, tcpproto.NewMetrics(reg)); err != nil {
 		return err
 	}
-	reg.MustRegister(listeners{d.tcp, d.node}, &members{status: d.node.Status})
+	reg.MustRegister(listeners{d.tcp, d.node}, &members{status: d.node.Status, sizes: d.node.Sizes, sessions: sessions.Stats})
 	d.announce()
 	return nil
 }
@@ -140,11 +140,11 @@ func (d *daemon) httpAddress() string {
 	return ""
 }
 
-func (d *daemon) openTCP(sessions *session.Manager) error {
+func (d *daemon) openTCP(sessions *session.Manager, metrics *tcpproto.Metrics) error {
 	d.tcp = tcpproto.New(tcpproto.Config{
 		Address: d.o.tcpAddress, BroadcastAddress: d.o.broadcastAddress, Hostname: d.o.hostName,
 		Version: version, HTTPPort: d.httpPort, Sessions: tcpproto.Over(sessions), Logger: d.log.Logger,
-		Limits: d.o.limits.tcp, Overloaded: d.pressure.MemoryHigh,
+		Limits: d.o.limits.tcp, Overloaded: d.pressure.MemoryHigh, Metrics: metrics,
 	})
 	return d.tcp.Open()
 }
