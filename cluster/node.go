@@ -362,7 +362,7 @@ func (n *Node) stop() error {
 		errs = append(errs, n.net.Disconnect()) // raft waits for its calls under way
 	}
 	if n.raft != nil {
-		if err := within(2*time.Second, "raft shutdown", n.raft.Shutdown().Error); err != nil {
+		if err := within(context.Background(), 2*time.Second, "raft shutdown", n.raft.Shutdown().Error); err != nil {
 			// Raft panics if its stores close under it: they stay open, the
 			// process ends anyway.
 			return errors.Join(append(errs, err, n.net.Close())...)
@@ -380,37 +380,38 @@ func (n *Node) stop() error {
 	return errors.Join(errs...)
 }
 
-// HandOver makes another voter the leader if this peer leads, within 3 s. Call
-// it before Close, while clients are still served.
-func (n *Node) HandOver() {
+// HandOver makes another voter the leader if this peer leads, within 3 s and
+// until ctx ends. Call it before Close, while clients are still served.
+func (n *Node) HandOver(ctx context.Context) {
 	if n.raft.State() != raft.Leader {
 		return
 	}
 	if voters, _ := n.voters(); len(voters) < 2 {
 		return
 	}
-	to, code := n.successor(n.ctx, "")
+	to, code := n.successor(ctx, "")
 	if code != peerpb.Code_CODE_OK {
 		n.log.Warn("leadership not handed over: no other voter answers")
 		return
 	}
 	n.log.Info("handing over leadership", "to", to)
-	if err := n.handOverTo(to); err != nil {
+	if err := n.handOverTo(ctx, to); err != nil {
 		n.log.Warn("leadership not handed over", "to", to, "err", err)
 	}
 }
 
-// within runs f for at most d; f goes on by itself after that.
-func within(d time.Duration, what string, f func() error) error {
+// within runs f for at most d, and until ctx ends; f goes on by itself after that.
+func within(ctx context.Context, d time.Duration, what string, f func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	began := time.Now()
 	done := make(chan error, 1)
 	go func() { done <- f() }()
-	timer := time.NewTimer(d)
-	defer timer.Stop()
 	select {
 	case err := <-done:
 		return err
-	case <-timer.C:
-		return fmt.Errorf("%s took longer than %s", what, d)
+	case <-ctx.Done():
+		return fmt.Errorf("%s took longer than %s", what, time.Since(began).Round(time.Millisecond))
 	}
 }
 

@@ -185,8 +185,11 @@ func (d *daemon) announce() {
 	}
 }
 
-// closeWithin bounds how long open requests may take to end.
-const closeWithin = time.Second
+// stopTimes divides -stop-timeout: three fifths for the hand-over, one for open
+// requests. What is left is for gossip, raft and the files.
+func stopTimes(limit time.Duration) (handOver, requests time.Duration) {
+	return limit / 5 * 3, limit / 5
+}
 
 // stop ends everything in order and closes no session: until its nsqd comes
 // back to this or another peer, a producer stays in the answers.
@@ -195,10 +198,13 @@ func (d *daemon) stop() error {
 	if d.http != nil {
 		d.http.SetStopping()
 	}
+	handOver, requests := stopTimes(d.o.stopTimeout)
 	if d.node != nil {
-		d.node.HandOver()
+		ctx, cancel := context.WithTimeout(context.Background(), handOver)
+		d.node.HandOver(ctx)
+		cancel()
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), closeWithin)
+	ctx, cancel := context.WithTimeout(context.Background(), requests)
 	defer cancel()
 	if sessions := d.sessions.Load(); sessions != nil {
 		sessions.Close()

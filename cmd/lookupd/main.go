@@ -34,9 +34,6 @@ const (
 	exitDamaged = 4 // the data are damaged
 )
 
-// stopWithin bounds the time from SIGTERM to the end of the process.
-const stopWithin = 5 * time.Second
-
 func main() {
 	// Whatever lookupd creates is for its owner alone.
 	syscall.Umask(0o077)
@@ -91,8 +88,8 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 	caught := <-signals
 	log.Info("stopping", "signal", caught)
 	notify(log.Logger, sd.SdNotifyStopping, "Stopping: hands over, ends open requests.")
-	overdue := time.AfterFunc(stopWithin, func() {
-		log.Error("stop took too long", "limit", stopWithin)
+	overdue := time.AfterFunc(o.stopTimeout, func() {
+		log.Error("stop took too long", "stop-timeout", o.stopTimeout)
 		os.Exit(exitFailed)
 	})
 	defer overdue.Stop()
