@@ -17,7 +17,10 @@ var raceDaemon = flag.Bool("race-daemon", false, "build lookupd with the race de
 
 // binaries are the programs under test, built by TestMain before any test runs
 // and never written after.
-var binaries struct{ dir, lookupd, lookupctl, nsqd, nsqadmin, nsqlookupd string }
+var binaries struct{ dir, lookupd, newer, lookupctl, nsqd, nsqadmin, nsqlookupd string }
+
+// newerVersion is what binaries.newer calls itself; else it is binaries.lookupd.
+const newerVersion = "9.0.0"
 
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -49,6 +52,7 @@ func build() error {
 	b := &binaries
 	b.dir = dir
 	b.lookupd, b.lookupctl = filepath.Join(dir, "lookupd"), filepath.Join(dir, "lookupctl")
+	b.newer = filepath.Join(dir, "newer", "lookupd")
 	b.nsqd, b.nsqadmin, b.nsqlookupd = filepath.Join(dir, "nsqd"), filepath.Join(dir, "nsqadmin"), filepath.Join(dir, "nsqlookupd")
 
 	if lab.Inside() != "" {
@@ -62,7 +66,11 @@ func build() error {
 	if *raceDaemon {
 		tags = append(tags, "-race")
 	}
-	return goBuild(root, dir, append(tags, "./cmd/lookupd", "./cmd/lookupctl")...)
+	if err := goBuild(root, dir, append(tags, "./cmd/lookupd", "./cmd/lookupctl")...); err != nil {
+		return err
+	}
+	version := "-X github.com/lookupd/lookupd/cmd/internal/build.Version=" + newerVersion
+	return goBuild(root, filepath.Dir(b.newer), append(tags, "-ldflags", version, "./cmd/lookupd")...)
 }
 
 func goBuild(in, out string, args ...string) error {

@@ -23,7 +23,8 @@ import (
 	"github.com/lookupd/lookupd/store"
 )
 
-const version = build.Version
+// version never changes; only the linker may set it.
+var version = build.Version
 
 // Exit codes. Init systems must not restart after 2, 3 and 4.
 const (
