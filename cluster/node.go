@@ -73,6 +73,8 @@ type Config struct {
 	// Snapshots, if set, changes how often the state is saved and how much of
 	// the log stays; proofs use it to see snapshots within seconds.
 	Snapshots SnapshotConfig
+	// ApplyPause makes each transaction on the state take longer; tests of lag set it.
+	ApplyPause time.Duration
 }
 
 // SnapshotConfig are raft's settings of these names; those that are 0 keep
@@ -242,9 +244,16 @@ func (n *Node) openState() (err error) {
 	}
 	n.fsm, err = fsm.New(fsm.Config{
 		Dir: n.cfg.Dir.Path("state"), ClusterID: n.ClusterID,
-		Logger: n.log.With("component", "fsm"), OnFatal: n.fatal, Took: n.metrics.applied,
+		Logger: n.log.With("component", "fsm"), OnFatal: n.fatal, Took: n.applied,
 	})
 	return err
+}
+
+func (n *Node) applied(took time.Duration) {
+	n.metrics.applied(took)
+	if n.cfg.ApplyPause > 0 {
+		time.Sleep(n.cfg.ApplyPause)
+	}
 }
 
 func (n *Node) openNetwork() error {

@@ -82,7 +82,7 @@ func (d *daemon) start() (err error) {
 		TombstoneLifetime: d.o.tombstoneLifetime, InactiveTimeout: d.o.inactiveProducerTimeout, Version: version, Logger: d.log.Logger,
 		Sessions: d.sessionStats, HTTPAddress: d.httpAddress, Security: d.security, FreeDisk: d.pressure.disk.Load, OnFatal: d.onFatal, Metrics: cluster.NewMetrics(reg),
 		DiskLow: d.pressure.DiskLow, Limits: d.o.limits.cluster,
-		Snapshots: snapshotsForProof(),
+		Snapshots: snapshotsForProof(), ApplyPause: applyPause,
 	})
 	if err = d.node.Open(); err != nil {
 		d.node = nil // Open closed it
