@@ -469,6 +469,9 @@ func (n *Node) Leader() string {
 	return leader.Name()
 }
 
+// PeerConnections returns how many connections of other peers are open here.
+func (n *Node) PeerConnections() int { return n.net.Inbound() }
+
 // Refused returns how many connections to the peer port were refused.
 func (n *Node) Refused() uint64 { return n.net.Refused() }
 

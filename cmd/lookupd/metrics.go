@@ -95,6 +95,7 @@ func (l listeners) Collect(out chan<- prometheus.Metric) {
 	refused := prometheus.NewDesc("lookupd_refused_total", "Refused connections and requests.", []string{"listener", "reason"}, nil)
 	stats := l.tcp.Stats()
 	out <- prometheus.MustNewConstMetric(open, prometheus.GaugeValue, float64(stats.Connections), "tcp")
+	out <- prometheus.MustNewConstMetric(open, prometheus.GaugeValue, float64(l.node.PeerConnections()), "peer")
 	for reason, n := range stats.Refused {
 		out <- prometheus.MustNewConstMetric(refused, prometheus.CounterValue, float64(n), "tcp", strings.ToLower(reason))
 	}

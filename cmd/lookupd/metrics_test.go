@@ -119,6 +119,7 @@ func TestMetricsThatArePromised(t *testing.T) {
 	for _, want := range []string{
 		`lookupd_commands_total{kind="register",result="committed"} 1`, `lookupd_producers{state="active"} 1`,
 		`lookupd_sessions{state="open"} 1`, `lookupd_tcp_request_duration_seconds_count{command="REGISTER"} `, `lookupd_gossip_members{state="alive"} 1`,
+		`lookupd_connections{listener="peer"} 0`, `lookupd_connections{listener="tcp"} 1`,
 		"\nraft_", "\nmemberlist_",
 	} {
 		if !strings.Contains(text, want) {
