@@ -395,7 +395,7 @@ func (h handler) Transfer(ctx context.Context, req *peerpb.TransferRequest) *pee
 	}
 	n.log.Info("handing over leadership", "to", to)
 	answer.LeaderId = string(to)
-	if err := n.handOverTo(to); err != nil {
+	if err := n.handOverTo(ctx, to); err != nil {
 		n.log.Warn("leadership not handed over", "to", to, "err", err)
 		answer.Code = peerpb.Code_CODE_UNAVAILABLE
 	}
@@ -437,10 +437,10 @@ func (n *Node) successor(ctx context.Context, wanted registry.NodeID) (registry.
 	return best, peerpb.Code_CODE_OK
 }
 
-// handOverTo waits for the transfer at most 2 s. Raft gives up after an election
+// handOverTo waits for the transfer at most 2 s, and until ctx ends. Raft gives up after an election
 // time-out; with hashicorp/raft #696 a later refusal may last, which
 // transferWatch notices.
-func (n *Node) handOverTo(id registry.NodeID) error {
-	return within(2*time.Second, "leadership transfer",
+func (n *Node) handOverTo(ctx context.Context, id registry.NodeID) error {
+	return within(ctx, 2*time.Second, "leadership transfer",
 		n.raft.LeadershipTransferToServer(raft.ServerID(id), raft.ServerAddress(id)).Error)
 }

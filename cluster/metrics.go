@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/lookupd/lookupd/registry"
 )
 
 // Metrics counts what a Node does.
@@ -11,6 +13,10 @@ type Metrics struct {
 	batchCommands  prometheus.Histogram
 	batchDuration  prometheus.Histogram
 	batchRetries   prometheus.Counter
+	batches        batchCounters
+	commands       commandCounters
+	logSync        prometheus.Histogram
+	apply          prometheus.Histogram
 	barriersOK     prometheus.Counter
 	barriersFailed prometheus.Counter
 	barrierSeconds prometheus.Histogram
@@ -28,6 +34,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		batchCommands:  prometheus.NewHistogram(prometheus.HistogramOpts{Name: "lookupd_batch_commands", Help: "Commands in one committed batch of this peer.", Buckets: prometheus.ExponentialBuckets(1, 2, 12)}),
 		batchDuration:  prometheus.NewHistogram(prometheus.HistogramOpts{Name: "lookupd_batch_commit_duration_seconds", Help: "From proposing a batch of this peer to its result.", Buckets: seconds}),
 		batchRetries:   prometheus.NewCounter(prometheus.CounterOpts{Name: "lookupd_batch_retries_total", Help: "Attempts to commit a batch that had no result."}),
+		logSync:        prometheus.NewHistogram(prometheus.HistogramOpts{Name: "lookupd_log_sync_duration_seconds", Help: "A write to the log of this peer, until it is on disk.", Buckets: seconds}),
+		apply:          prometheus.NewHistogram(prometheus.HistogramOpts{Name: "lookupd_apply_duration_seconds", Help: "One transaction that applies log entries to the state.", Buckets: seconds}),
 		barrierSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "lookupd_read_barrier_duration_seconds", Help: "Wait of a linearizable reader.", Buckets: seconds}),
 		rounds:         prometheus.NewCounterVec(prometheus.CounterOpts{Name: "lookupd_read_index_rounds_total", Help: "Rounds of the read index."}, []string{"role", "result"}),
 		roundSeconds:   prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "lookupd_read_index_round_duration_seconds", Help: "Duration of a round.", Buckets: seconds}, []string{"role"}),
@@ -41,15 +49,45 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	}
 	barriers := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "lookupd_read_barriers_total", Help: "Read barriers by result."}, []string{"result"})
 	m.barriersOK, m.barriersFailed = barriers.WithLabelValues("ok"), barriers.WithLabelValues("no_quorum")
-	reg.MustRegister(m.batchCommands, m.batchDuration, m.batchRetries, barriers, m.barrierSeconds,
+	m.batches, m.commands = newBatchCounters(reg), newCommandCounters(reg)
+	reg.MustRegister(m.logSync, m.apply, m.batchCommands, m.batchDuration, m.batchRetries, barriers, m.barrierSeconds,
 		m.rounds, m.roundSeconds, m.roundReaders, m.leaderChanges, m.hashChecks)
 	return m
 }
 
-func (m *Metrics) batchDone(commands int, took time.Duration) {
-	m.batchCommands.Observe(float64(commands))
+func (m *Metrics) batchDone(commands []registry.Command, results []registry.Result, took time.Duration) {
+	m.batchCommands.Observe(float64(len(commands)))
 	m.batchDuration.Observe(took.Seconds())
+	if len(results) != len(commands) { // another process has this peer's identity
+		m.batchStopped(commands)
+		return
+	}
+	m.batches.committed.Inc()
+	for i, c := range commands {
+		m.commands[kindOf(c)][outcomeOf(results[i])].Inc()
+	}
 }
+
+// batchStopped: this peer stops, and does not know whether the batch is committed.
+func (m *Metrics) batchStopped(commands []registry.Command) {
+	m.batches.stopped.Inc()
+	m.commandsUnavailable(commands)
+}
+
+// batchGivenBack: the batch is in no log, and its commands go into another one.
+func (m *Metrics) batchGivenBack() { m.batches.givenBack.Inc() }
+
+func (m *Metrics) commandsRefused(commands []registry.Command) {
+	m.commands.add(commands, outcomeRefused)
+}
+
+func (m *Metrics) commandsUnavailable(commands []registry.Command) {
+	m.commands.add(commands, outcomeUnavailable)
+}
+
+func (m *Metrics) logSynced(took time.Duration) { m.logSync.Observe(took.Seconds()) }
+
+func (m *Metrics) applied(took time.Duration) { m.apply.Observe(took.Seconds()) }
 
 func (m *Metrics) batchRetried() { m.batchRetries.Inc() }
 

@@ -73,6 +73,8 @@ type Config struct {
 	// Snapshots, if set, changes how often the state is saved and how much of
 	// the log stays; proofs use it to see snapshots within seconds.
 	Snapshots SnapshotConfig
+	// ApplyPause makes each transaction on the state take longer; tests of lag set it.
+	ApplyPause time.Duration
 }
 
 // SnapshotConfig are raft's settings of these names; those that are 0 keep
@@ -200,7 +202,7 @@ func (n *Node) openIdentity() error {
 	} else if id.NodeID.Name() != n.cfg.Name && n.cfg.Name != "" {
 		n.log.Warn("the node id on disk wins over -node-name", "id", id.NodeID, "node-name", n.cfg.Name)
 	}
-	if n.raftLog, err = dir.OpenLog(store.LogConfig{OnFatal: n.fatal}); err != nil {
+	if n.raftLog, err = dir.OpenLog(store.LogConfig{OnFatal: n.fatal, Stored: n.metrics.logSynced}); err != nil {
 		return err
 	}
 	if err := n.verify(id); err != nil {
@@ -242,9 +244,16 @@ func (n *Node) openState() (err error) {
 	}
 	n.fsm, err = fsm.New(fsm.Config{
 		Dir: n.cfg.Dir.Path("state"), ClusterID: n.ClusterID,
-		Logger: n.log.With("component", "fsm"), OnFatal: n.fatal,
+		Logger: n.log.With("component", "fsm"), OnFatal: n.fatal, Took: n.applied,
 	})
 	return err
+}
+
+func (n *Node) applied(took time.Duration) {
+	n.metrics.applied(took)
+	if n.cfg.ApplyPause > 0 {
+		time.Sleep(n.cfg.ApplyPause)
+	}
 }
 
 func (n *Node) openNetwork() error {
@@ -362,7 +371,7 @@ func (n *Node) stop() error {
 		errs = append(errs, n.net.Disconnect()) // raft waits for its calls under way
 	}
 	if n.raft != nil {
-		if err := within(2*time.Second, "raft shutdown", n.raft.Shutdown().Error); err != nil {
+		if err := within(context.Background(), 2*time.Second, "raft shutdown", n.raft.Shutdown().Error); err != nil {
 			// Raft panics if its stores close under it: they stay open, the
 			// process ends anyway.
 			return errors.Join(append(errs, err, n.net.Close())...)
@@ -380,37 +389,38 @@ func (n *Node) stop() error {
 	return errors.Join(errs...)
 }
 
-// HandOver makes another voter the leader if this peer leads, within 3 s. Call
-// it before Close, while clients are still served.
-func (n *Node) HandOver() {
+// HandOver makes another voter the leader if this peer leads, within 3 s and
+// until ctx ends. Call it before Close, while clients are still served.
+func (n *Node) HandOver(ctx context.Context) {
 	if n.raft.State() != raft.Leader {
 		return
 	}
 	if voters, _ := n.voters(); len(voters) < 2 {
 		return
 	}
-	to, code := n.successor(n.ctx, "")
+	to, code := n.successor(ctx, "")
 	if code != peerpb.Code_CODE_OK {
 		n.log.Warn("leadership not handed over: no other voter answers")
 		return
 	}
 	n.log.Info("handing over leadership", "to", to)
-	if err := n.handOverTo(to); err != nil {
+	if err := n.handOverTo(ctx, to); err != nil {
 		n.log.Warn("leadership not handed over", "to", to, "err", err)
 	}
 }
 
-// within runs f for at most d; f goes on by itself after that.
-func within(d time.Duration, what string, f func() error) error {
+// within runs f for at most d, and until ctx ends; f goes on by itself after that.
+func within(ctx context.Context, d time.Duration, what string, f func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	began := time.Now()
 	done := make(chan error, 1)
 	go func() { done <- f() }()
-	timer := time.NewTimer(d)
-	defer timer.Stop()
 	select {
 	case err := <-done:
 		return err
-	case <-timer.C:
-		return fmt.Errorf("%s took longer than %s", what, d)
+	case <-ctx.Done():
+		return fmt.Errorf("%s took longer than %s", what, time.Since(began).Round(time.Millisecond))
 	}
 }
 
@@ -458,6 +468,9 @@ func (n *Node) Leader() string {
 	leader, _ := n.leader.current()
 	return leader.Name()
 }
+
+// PeerConnections returns how many connections of other peers are open here.
+func (n *Node) PeerConnections() int { return n.net.Inbound() }
 
 // Refused returns how many connections to the peer port were refused.
 func (n *Node) Refused() uint64 { return n.net.Refused() }

@@ -131,7 +131,7 @@ func TestLeaderStopsWhileOthersWrite(t *testing.T) {
 func TestHandOverKeepsServing(t *testing.T) {
 	peers := startCluster(t, 3)
 	leader, followers := leaderOf(t, peers)
-	leader.HandOver()
+	leader.HandOver(t.Context())
 	eventually(t, 10*time.Second, "another leader", func() error {
 		if name := followers[0].Leader(); name == "" || name == leader.cfg.Name {
 			return fmt.Errorf("leader %q", name)
@@ -280,7 +280,7 @@ func TestLeaderChangesUnderLoad(t *testing.T) {
 	}
 	for range 5 {
 		leader, _ := leaderOf(t, peers)
-		leader.HandOver()
+		leader.HandOver(t.Context())
 	}
 	close(stop)
 	all.Wait()

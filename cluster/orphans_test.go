@@ -52,7 +52,7 @@ func TestSessionsOfALostPeerEnd(t *testing.T) {
 		}
 		return errors.New("no orphans yet")
 	})
-	leader.HandOver() // the next one begins at the whole timeout again
+	leader.HandOver(t.Context()) // the next one begins at the whole timeout again
 	moved := time.Now()
 	eventually(t, 30*time.Second, "the session ended", func() error {
 		n := next.producers("t")

@@ -34,9 +34,14 @@ const (
 // goroutine may call it.
 func (n *Node) Submit(ctx context.Context, commands ...registry.Command) (*Proposal, error) {
 	if n.DiskLow() && slices.ContainsFunc(commands, adds) {
+		n.metrics.commandsRefused(commands)
 		return nil, ErrDiskLow
 	}
-	return n.queue.add(ctx, commands)
+	p, err := n.queue.add(ctx, commands)
+	if err != nil {
+		n.metrics.commandsUnavailable(commands)
+	}
+	return p, err
 }
 
 // DiskLow reports whether Submit refuses what adds to the state.
@@ -64,6 +69,7 @@ func (n *Node) Propose(ctx context.Context, commands ...registry.Command) ([]reg
 		return p.Result()
 	case <-ctx.Done():
 		if p.Withdraw() {
+			n.metrics.commandsUnavailable(commands)
 			return nil, 0, fmt.Errorf("%w: the change was not sent", ErrNoQuorum)
 		}
 		return nil, 0, fmt.Errorf("%w: the change may yet be done", ErrNoQuorum)
@@ -121,10 +127,11 @@ func (n *Node) proposeBatch(ctx context.Context, number uint64, batch []*Proposa
 		switch {
 		case err == nil:
 			n.finishBatch(batch, len(b.Commands), result)
-			n.metrics.batchDone(len(b.Commands), time.Since(began))
+			n.metrics.batchDone(b.Commands, result.Results, time.Since(began))
 			return true
 		case ctx.Err() != nil:
 			n.queue.finish(batch, func(p *Proposal, _ int) { p.err = ErrStopped })
+			n.metrics.batchStopped(b.Commands)
 			return true
 		case !errors.Is(err, errNotLogged):
 			maybeLogged = true
@@ -139,6 +146,7 @@ func (n *Node) proposeBatch(ctx context.Context, number uint64, batch []*Proposa
 		}
 		if !maybeLogged || seeded.ResentUnderNewNumber {
 			n.queue.giveBack(batch)
+			n.metrics.batchGivenBack()
 			return maybeLogged
 		}
 	}

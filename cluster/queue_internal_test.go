@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/lookupd/lookupd/registry"
 )
 
@@ -79,7 +81,7 @@ func TestQueueHasRoom(t *testing.T) {
 
 func TestDiskLowRefusesWhatAdds(t *testing.T) {
 	low := false
-	n := &Node{cfg: Config{DiskLow: func() bool { return low }}, queue: newQueue(DefaultLimits())}
+	n := &Node{cfg: Config{DiskLow: func() bool { return low }}, queue: newQueue(DefaultLimits()), metrics: NewMetrics(prometheus.NewRegistry())}
 	for _, low = range []bool{false, true} {
 		for _, c := range []registry.Command{
 			registry.OpenSession{}, registry.Register{}, registry.CreateTopic{Topic: "t"}, registry.CreateChannel{}, registry.Tombstone{},

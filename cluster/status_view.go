@@ -46,6 +46,36 @@ func (n *Node) RaftInfo() RaftInfo {
 	return r
 }
 
+// Sizes are how much this peer keeps, and what gossip sees.
+type Sizes struct {
+	LogBytes, StateBytes int64
+	LastSnapshot         time.Time // zero if there is none
+	GossipAlive          int       // peers in gossip, this one included
+	GossipAbsent         int       // peers of the configuration that gossip does not see
+
+	ActiveProducers, SuspendedProducers, Tombstones int
+}
+
+// Sizes returns them; what cannot be read stays 0. It reads the rows of all
+// producers.
+func (n *Node) Sizes() (s Sizes) {
+	s.LogBytes, _ = n.raftLog.Size()
+	s.LastSnapshot, _ = n.cfg.Dir.LastSnapshot()
+	_ = n.View(func(v *store.View) error {
+		s.StateBytes, s.Tombstones = v.Size(), v.TombstoneCount()
+		s.ActiveProducers = v.ActiveProducers()
+		s.SuspendedProducers = v.Counts().Producers - s.ActiveProducers
+		return nil
+	})
+	alive := n.gossip.alive()
+	absent := n.servers()
+	for _, m := range alive {
+		delete(absent, m.ID)
+	}
+	s.GossipAlive, s.GossipAbsent = len(alive), len(absent)
+	return s
+}
+
 // ownStatus is what this peer tells others of itself.
 func (n *Node) ownStatus() *peerpb.StatusResponse {
 	r := n.RaftInfo()

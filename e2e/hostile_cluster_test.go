@@ -312,8 +312,9 @@ func TestHostileReturn(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				if all["lookupd_declared_pending"] > 0 || all["lookupd_producers"] != float64(size+len(good.nsqds)) {
-					return fmt.Errorf("%s: %.0f pending, %.0f producers", p.Name(), all["lookupd_declared_pending"], all["lookupd_producers"])
+				producers := all[`lookupd_producers{state="active"}`] + all[`lookupd_producers{state="suspended"}`]
+				if all["lookupd_declared_pending"] > 0 || producers != float64(size+len(good.nsqds)) {
+					return fmt.Errorf("%s: %.0f pending, %.0f producers", p.Name(), all["lookupd_declared_pending"], producers)
 				}
 			}
 			return nil

@@ -16,8 +16,11 @@ import (
 var raceDaemon = flag.Bool("race-daemon", false, "build lookupd with the race detector")
 
 // binaries are the programs under test, built by TestMain before any test runs
-// and never written after.
-var binaries struct{ dir, lookupd, lookupctl, nsqd, nsqadmin, nsqlookupd string }
+// and never written after. newer calls itself newerVersion; the state of slow
+// never gets further than its first entries. Else both are lookupd.
+var binaries struct{ dir, lookupd, newer, slow, lookupctl, nsqd, nsqadmin, nsqlookupd string }
+
+const newerVersion = "9.0.0"
 
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -49,6 +52,8 @@ func build() error {
 	b := &binaries
 	b.dir = dir
 	b.lookupd, b.lookupctl = filepath.Join(dir, "lookupd"), filepath.Join(dir, "lookupctl")
+	b.newer = filepath.Join(dir, "newer", "lookupd")
+	b.slow = filepath.Join(dir, "slow", "lookupd")
 	b.nsqd, b.nsqadmin, b.nsqlookupd = filepath.Join(dir, "nsqd"), filepath.Join(dir, "nsqadmin"), filepath.Join(dir, "nsqlookupd")
 
 	if lab.Inside() != "" {
@@ -62,7 +67,14 @@ func build() error {
 	if *raceDaemon {
 		tags = append(tags, "-race")
 	}
-	return goBuild(root, dir, append(tags, "./cmd/lookupd", "./cmd/lookupctl")...)
+	if err := goBuild(root, dir, append(tags, "./cmd/lookupd", "./cmd/lookupctl")...); err != nil {
+		return err
+	}
+	version := "-X github.com/lookupd/lookupd/cmd/internal/build.Version=" + newerVersion
+	if err := goBuild(root, filepath.Dir(b.newer), append(tags, "-ldflags", version, "./cmd/lookupd")...); err != nil {
+		return err
+	}
+	return goBuild(root, filepath.Dir(b.slow), "-tags", "hashicorpmetrics,slow_apply", "./cmd/lookupd")
 }
 
 func goBuild(in, out string, args ...string) error {

@@ -28,6 +28,9 @@ import (
 //
 //	cluster NAME...        found a cluster of these peers; $NAME is the HTTP address of each
 //	peer NAME [FLAG...]    start one more, which joins all those before
+//	newer NAME [FLAG...]   the same, of version 9.0.0
+//	slow NAME [FLAG...]    the same, whose state stands still, so it is never ready
+//	topics N               create so many, one after another
 //	crash|halt|start NAME  SIGKILL; SIGTERM; start, and wait until it is ready
 //	launch NAME            start, without a wait
 //	wipe NAME              delete its data
@@ -57,7 +60,7 @@ func TestScripts(t *testing.T) {
 					return nil
 				},
 				Cmds: map[string]func(*testscript.TestScript, bool, []string){
-					"cluster": s.found, "peer": s.peer, "nsqd": s.startOneNSQD, "publish": s.publish,
+					"cluster": s.found, "peer": s.peer(binaries.lookupd), "newer": s.peer(binaries.newer), "slow": s.slow, "topics": s.topics, "nsqd": s.startOneNSQD, "publish": s.publish,
 					"crash":  s.each(func(p *supervisor.Peer) error { return p.Kill() }),
 					"halt":   s.each(func(p *supervisor.Peer) error { return p.Stop(patience) }),
 					"launch": s.each((*supervisor.Peer).Start),
@@ -126,16 +129,44 @@ func (s *script) found(ts *testscript.TestScript, _ bool, names []string) {
 	ts.Setenv("LOOKUPD_ADDR", strings.Join((&supervisor.Cluster{Peers: peers}).HTTPAddresses(), ","))
 }
 
-func (s *script) peer(ts *testscript.TestScript, _ bool, args []string) {
+// peer makes a command that starts a peer of that binary.
+func (s *script) peer(path string) func(*testscript.TestScript, bool, []string) {
+	return func(ts *testscript.TestScript, _ bool, args []string) {
+		p := s.joining(path, args)
+		ts.Check(s.startPeer(p))
+		s.add(ts, p)
+	}
+}
+
+func (s *script) joining(path string, args []string) *supervisor.Peer {
 	var join []string
 	for _, p := range s.cluster.Peers {
 		join = append(join, p.GossipAddress())
 	}
-	p := s.NewPeer(supervisor.PeerConfig{
-		Name: args[0], Path: binaries.lookupd, Dir: s.dir, Ports: ports(s.t, 1)[0], Join: join, Args: args[1:],
+	return s.NewPeer(supervisor.PeerConfig{
+		Name: args[0], Path: path, Dir: s.dir, Ports: ports(s.t, 1)[0], Join: join, Args: args[1:],
 	})
-	ts.Check(s.startPeer(p))
+}
+
+func (s *script) slow(ts *testscript.TestScript, _ bool, args []string) {
+	p := s.joining(binaries.slow, args)
+	ts.Check(p.Start())
 	s.add(ts, p)
+}
+
+func (s *script) topics(ts *testscript.TestScript, _ bool, args []string) {
+	n, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	ctx := within(s.t, patience)
+	for i := range n {
+		ts.Check(supervisor.Poll(ctx, func(ctx context.Context) error {
+			status, answer, err := try(ctx, http.MethodPost, s.cluster.Peers[0].URL(fmt.Sprintf("/topic/create?topic=t%d", i)), "", "")
+			if err == nil && status != http.StatusOK {
+				err = fmt.Errorf("create topic: %d %s", status, answer)
+			}
+			return err
+		}))
+	}
 }
 
 func (s *script) exits(ts *testscript.TestScript, _ bool, args []string) {

@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/hashicorp/raft"
 	"github.com/lookupd/lookupd/registry"
@@ -75,6 +76,7 @@ func (f *FSM) transact(entries []entry) (responses []any, err error) {
 		marked                     []HashMark
 		index, term, configuration uint64
 	)
+	began := time.Now()
 	err = f.state.Load().Update(func(c *store.Change) error {
 		for _, e := range entries {
 			responses = append(responses, applyEntry(c, e))
@@ -92,6 +94,9 @@ func (f *FSM) transact(entries []entry) (responses []any, err error) {
 	})
 	if err != nil {
 		return nil, err
+	}
+	if f.config.Took != nil {
+		f.config.Took(time.Since(began))
 	}
 	for _, e := range entries {
 		f.unsaved.Add(int64(len(e.batch.Commands)))

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/raft"
 	"github.com/lookupd/lookupd/store"
@@ -26,6 +27,9 @@ type Config struct {
 	// and ends the process. If it returns, as in tests, the FSM changes nothing
 	// any more and responds to entries with the error.
 	OnFatal func(error)
+	// Took, if set, is told how long each transaction took that applied entries.
+	// It is called before anybody is told of them.
+	Took func(time.Duration)
 }
 
 // FSM is raft's state machine over a store.State. Package doc has who calls what.

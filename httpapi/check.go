@@ -278,7 +278,7 @@ func lagRule(f facts) (found []Finding) {
 		if p.Health == cluster.HealthOK && p.Lag > laggingFrom {
 			found = append(found, Finding{
 				Level: LevelWarn, Subject: p.Name, What: fmt.Sprintf("%s is %d entries behind", p.Name, p.Lag),
-				Impact: "its lookups wait, and it cannot lead", Next: "look at its disk (raft_rpc_appendEntries_storeLogs) and its network",
+				Impact: "its lookups wait, and it cannot lead", Next: "look at its disk (lookupd_log_sync_duration_seconds) and its network",
 			})
 		}
 	}

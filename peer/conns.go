@@ -165,6 +165,20 @@ func (cs *conns) roomLocked(r remote) error {
 	return nil
 }
 
+// inbound returns how many connections that came in are open.
+func (cs *conns) inbound() (n int) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	for _, of := range cs.byNode {
+		for c := range of {
+			if c.inbound {
+				n++
+			}
+		}
+	}
+	return n
+}
+
 func (cs *conns) forget(c *conn) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()

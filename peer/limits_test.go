@@ -77,6 +77,9 @@ func TestConnectionsInAll(t *testing.T) {
 	if got := n.Refused(); got < 1 {
 		t.Fatalf("%d were counted", got)
 	}
+	if got, want := n.Inbound(), peer.DefaultLimits().Connections; got != want {
+		t.Fatalf("%d are open, not %d", got, want)
+	}
 }
 
 // handshakesUnderWay: one above the limit waits, and is served when another

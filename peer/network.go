@@ -254,6 +254,10 @@ func (n *Network) CertificateEnds() (ends time.Time, ok bool) {
 	return tls.current.Load().Ends(), true
 }
 
+// Inbound returns how many connections that came in are open, those not counted
+// whose handshake is under way.
+func (n *Network) Inbound() int { return n.conns.inbound() }
+
 // Refused returns how many connections that came in were refused.
 func (n *Network) Refused() uint64 { return n.refused.Load() }
 

@@ -13,9 +13,11 @@ import (
 	"fmt"
 	"io/fs"
 	"math/big"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"time"
 )
 
@@ -23,6 +25,7 @@ import (
 const (
 	authorityYears = 10
 	peerYears      = 2
+	httpYears      = 2
 	backdated      = time.Hour // other peers' clocks may be behind
 )
 
@@ -33,6 +36,9 @@ const (
 	CertificateFile  = "peer.pem"
 	KeyFile          = "peer-key.pem"
 	GossipKeyFile    = "gossip.key"
+
+	HTTPCertificateFile = "http.pem" // these two only where hosts are named
+	HTTPKeyFile         = "http-key.pem"
 )
 
 // ErrExists: Create overwrites nothing.
@@ -50,14 +56,43 @@ func Exist(dir string) (bool, error) {
 	return false, nil
 }
 
+// Hosts are the names and addresses of an HTTP server.
+type Hosts struct {
+	Names     []string
+	Addresses []net.IP
+}
+
+// ParseHosts takes DNS names, of which the first label may be *, and IP addresses.
+func ParseHosts(list []string) (h Hosts, err error) {
+	for _, host := range list {
+		if ip := net.ParseIP(host); ip != nil {
+			h.Addresses = append(h.Addresses, ip)
+			continue
+		}
+		if !hostName.MatchString(host) || len(host) > 253 || dotted.MatchString(host) {
+			return Hosts{}, fmt.Errorf("%q is neither a DNS name nor an IP address", host)
+		}
+		h.Names = append(h.Names, host)
+	}
+	return h, nil
+}
+
+var (
+	hostName = regexp.MustCompile(`^(\*\.)?([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$`)
+	dotted   = regexp.MustCompile(`^[0-9.]+$`) // a bad address, not a name
+)
+
+func (h Hosts) empty() bool { return len(h.Names)+len(h.Addresses) == 0 }
+
 // Create makes an authority, a certificate that all peers of the cluster may
-// share, and a gossip key, as files with mode 0600 in dir, which is made with
-// mode 0700 if it is absent. If it fails, what it made is removed.
-func Create(dir, cluster string, now time.Time) (err error) {
+// share, and a gossip key; and a certificate for HTTPS, if there are hosts. They
+// are files with mode 0600 in dir, which is made with mode 0700 if it is absent.
+// If it fails, what it made is removed.
+func Create(dir, cluster string, http Hosts, now time.Time) (err error) {
 	if !ValidCluster(cluster) {
 		return fmt.Errorf("%q cannot be a cluster's name: 1 to 63 of a-z, 0-9 and - inside", cluster)
 	}
-	made, err := generate(cluster, now)
+	made, err := generate(cluster, http, now)
 	if err != nil {
 		return err
 	}
@@ -111,12 +146,8 @@ func writeNew(path string, content []byte) (err error) {
 }
 
 // generate returns the content of each file.
-func generate(cluster string, now time.Time) (map[string][]byte, error) {
+func generate(cluster string, http Hosts, now time.Time) (map[string][]byte, error) {
 	authorityKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, err
-	}
-	peerKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
 	}
@@ -135,23 +166,38 @@ func generate(cluster string, now time.Time) (map[string][]byte, error) {
 	peer.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
 
 	files := map[string][]byte{GossipKeyFile: gossipKey()}
-	for _, c := range []struct {
-		certificate, key string
-		template         *x509.Certificate
-		of               *ecdsa.PrivateKey
-	}{{AuthorityFile, AuthorityKeyFile, authority, authorityKey}, {CertificateFile, KeyFile, peer, peerKey}} {
-		der, err := x509.CreateCertificate(rand.Reader, c.template, authority, c.of.Public(), authorityKey)
+	issue := func(certificateFile, keyFile string, template *x509.Certificate, of *ecdsa.PrivateKey) error {
+		der, err := x509.CreateCertificate(rand.Reader, template, authority, of.Public(), authorityKey)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		key, err := x509.MarshalPKCS8PrivateKey(c.of)
+		key, err := x509.MarshalPKCS8PrivateKey(of)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		files[c.certificate] = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-		files[c.key] = pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})
+		files[certificateFile] = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+		files[keyFile] = pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})
+		return nil
 	}
-	return files, nil
+	issueNew := func(certificateFile, keyFile string, template *x509.Certificate) error {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			return err
+		}
+		return issue(certificateFile, keyFile, template, key)
+	}
+	err = errors.Join(issue(AuthorityFile, AuthorityKeyFile, authority, authorityKey), issueNew(CertificateFile, KeyFile, peer))
+	if err != nil || http.empty() {
+		return files, err
+	}
+	server, err := template("lookupd HTTP of "+cluster, now, httpYears)
+	if err != nil {
+		return nil, err
+	}
+	server.DNSNames, server.IPAddresses = http.Names, http.Addresses
+	server.KeyUsage = x509.KeyUsageDigitalSignature
+	server.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} // no peer: those are clients too
+	return files, issueNew(HTTPCertificateFile, HTTPKeyFile, server)
 }
 
 func template(commonName string, now time.Time, years int) (*x509.Certificate, error) {

@@ -208,6 +208,7 @@ func (m *Manager) start(f func()) bool {
 // Stats are the sizes of a Manager.
 type Stats struct {
 	Sessions        int // with a living connection
+	Suspended       int // of these, silent for too long
 	DeclaredPending int // changes that are not known to be committed
 	// PendingFor is for how long the session that waits the longest has seen none
 	// of its changes committed.
@@ -219,7 +220,10 @@ func (m *Manager) Stats() Stats {
 	all := m.all()
 	stats := Stats{Sessions: len(all)}
 	for _, s := range all {
-		pending, since := s.declaredPending()
+		pending, since, suspended := s.stats()
+		if suspended {
+			stats.Suspended++
+		}
 		stats.DeclaredPending += pending
 		stats.PendingFor = max(stats.PendingFor, since)
 	}

@@ -243,15 +243,15 @@ func (s *Session) status() Status {
 	}
 }
 
-// declaredPending returns how many changes are not known to be committed, and for
-// how long none of them was.
-func (s *Session) declaredPending() (changes int, since time.Duration) {
+// stats returns how many changes are not known to be committed, for how long none
+// of them was, and whether the session has been silent for too long.
+func (s *Session) stats() (pending int, since time.Duration, suspended bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if changes = s.pendingLocked(); changes > 0 {
+	if pending = s.pendingLocked(); pending > 0 {
 		since = s.m.now() - s.progress
 	}
-	return changes, since
+	return pending, since, s.live.silent
 }
 
 // addLocked adds a change to what is to be proposed.

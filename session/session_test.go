@@ -135,7 +135,7 @@ func TestUnavailableThenCommitted(t *testing.T) {
 				time.Sleep(time.Hour)
 				f.set(true, true)
 				wantHeld(t, f, s.Producer(), name{"t", ""}, name{"t", "c"}, name{"u", ""})
-				if got := m.Stats(); got != (session.Stats{Sessions: 1}) {
+				if got := m.Stats(); got != (session.Stats{Sessions: 1, Suspended: 1}) {
 					t.Errorf("stats after heal: %+v", got)
 				}
 			})
@@ -171,7 +171,7 @@ func TestPartsWaitForAQuorum(t *testing.T) {
 				}
 				f.be(func() { f.leader, f.quorum, f.slow = true, true, false })
 				wantHeld(t, f, s.Producer(), want...)
-				if got := m.Stats(); got != (session.Stats{Sessions: 1}) {
+				if got := m.Stats(); got != (session.Stats{Sessions: 1, Suspended: 1}) {
 					t.Errorf("stats: %+v", got)
 				}
 			})

@@ -310,5 +310,8 @@ func TestSessionsList(t *testing.T) {
 		if diff := cmp.Diff(want, m.Sessions()); diff != "" {
 			t.Errorf("sessions (-want +got):\n%s", diff)
 		}
+		if got := m.Stats(); got.Sessions != 2 || got.Suspended != 1 {
+			t.Errorf("stats: %+v", got)
+		}
 	})
 }

@@ -61,6 +61,8 @@ type LogConfig struct {
 	OnFatal func(error)
 	// HungAfter is how long an operation may take, 0 for 10 s.
 	HungAfter time.Duration
+	// Stored, if set, is told how long StoreLogs took to have entries on disk.
+	Stored func(time.Duration)
 }
 
 // logBackend is what Log needs of raft-boltdb, so that tests can put failures
@@ -90,6 +92,8 @@ type logBackend interface {
 type Log struct {
 	backend logBackend
 	disk    *diskGuard
+	stored  func(time.Duration)
+	path    string
 	survey  logSurvey // of the moment of OpenLog
 
 	mu       sync.Mutex
@@ -113,6 +117,9 @@ func (d *Dir) OpenLog(cfg LogConfig) (*Log, error) {
 	if cfg.HungAfter == 0 {
 		cfg.HungAfter = defaultHungAfter
 	}
+	if cfg.Stored == nil {
+		cfg.Stored = func(time.Duration) {}
+	}
 	if err := d.makeSubdir(raftDir); err != nil {
 		return nil, err
 	}
@@ -132,7 +139,7 @@ func (d *Dir) OpenLog(cfg LogConfig) (*Log, error) {
 	if err := errors.Join(SyncDir(filepath.Dir(path)), SyncDir(d.path)); err != nil {
 		return nil, errors.Join(err, backend.Close())
 	}
-	return &Log{backend: backend, disk: newDiskGuard(cfg), survey: survey}, nil
+	return &Log{backend: backend, disk: newDiskGuard(cfg), stored: cfg.Stored, path: path, survey: survey}, nil
 }
 
 // surveyLogFile reads the whole file, if there is one, without changing it. A
@@ -194,6 +201,16 @@ func openBackend(path string, readOnly bool) (backend *raftboltdb.BoltStore, err
 // Close closes the file. After a failure it leaves the disk alone.
 func (l *Log) Close() error { return l.disk.close(l.backend.Close) }
 
+// Size returns how large the file is. What is deleted from it makes room in it
+// and leaves it as large.
+func (l *Log) Size() (int64, error) {
+	info, err := os.Stat(l.path)
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
+
 // FirstIndex implements raft.LogStore.
 func (l *Log) FirstIndex() (index uint64, err error) {
 	err = l.disk.read("read first index", func() (err error) {
@@ -247,7 +264,12 @@ func (l *Log) StoreLogs(entries []*raft.Log) error {
 			return err
 		}
 	}
-	return l.disk.write("store log entries", func() error { return l.backend.StoreLogs(entries) })
+	began := time.Now()
+	err := l.disk.write("store log entries", func() error { return l.backend.StoreLogs(entries) })
+	if err == nil {
+		l.stored(time.Since(began))
+	}
+	return err
 }
 
 // DeleteRange implements raft.LogStore.

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
@@ -259,4 +260,27 @@ func TestLogFilesArePrivate(t *testing.T) {
 		}
 		return err
 	}))
+}
+
+func TestLogTellsHowLongItTook(t *testing.T) {
+	d := openDir(t, t.TempDir())
+	var took []time.Duration
+	l, err := d.OpenLog(store.LogConfig{
+		OnFatal: func(err error) { t.Errorf("fatal: %v", err) },
+		Stored:  func(d time.Duration) { took = append(took, d) },
+	})
+	must(t, err)
+	t.Cleanup(func() { l.Close() })
+	before, err := l.Size()
+	must(t, err)
+	must(t, l.StoreLogs([]*raft.Log{{Index: 1, Term: 1, Data: make([]byte, 1<<20)}, {Index: 2, Term: 1}}))
+	if err := l.StoreLog(&raft.Log{Index: 3, Term: 1, Extensions: []byte("wrong")}); !errors.Is(err, store.ErrChecksum) {
+		t.Error(err)
+	}
+	if len(took) != 1 || took[0] <= 0 {
+		t.Errorf("told %v", took)
+	}
+	if after, err := l.Size(); err != nil || after < before+1<<20 {
+		t.Errorf("%d bytes, then %d: %v", before, after, err)
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
@@ -176,9 +177,30 @@ func (d *Dir) snapshotDirs() (finished, unfinished []string, err error) {
 // snapshotPosition reads the name that raft gave to a snapshot:
 // term-index-milliseconds.
 func snapshotPosition(name string) (at Position, ok bool) {
-	var stamp uint64
+	at, _, ok = parseSnapshotName(name)
+	return at, ok
+}
+
+func snapshotTime(name string) (at time.Time, ok bool) {
+	_, stamp, ok := parseSnapshotName(name)
+	return time.UnixMilli(stamp), ok
+}
+
+func parseSnapshotName(name string) (at Position, stamp int64, ok bool) {
 	n, err := fmt.Sscanf(name, "%d-%d-%d", &at.Term, &at.Index, &stamp)
-	return at, err == nil && n == 3
+	return at, stamp, err == nil && n == 3
+}
+
+// LastSnapshot returns when this peer began the newest snapshot, or began to
+// receive it; the zero time if there is none.
+func (d *Dir) LastSnapshot() (last time.Time, err error) {
+	names, _, err := d.snapshotDirs()
+	for _, name := range names {
+		if at, ok := snapshotTime(name); ok && at.After(last) {
+			last = at
+		}
+	}
+	return last, err
 }
 
 func badSnapshots(names []string) error {

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
@@ -243,5 +244,20 @@ func TestVerifyNamesTheFile(t *testing.T) {
 				t.Errorf("got %v, want it to name %s", err, c.file)
 			}
 		})
+	}
+}
+
+func TestLastSnapshot(t *testing.T) {
+	d, _ := snapshotDir(t, 1)
+	addSnapshot(t, d, 1, 50)
+	must(t, os.Mkdir(d.Path("raft", "snapshots", "1-60-99999999999999.tmp"), 0o700)) // half-written
+	const day = 24 * time.Hour
+	if last, err := d.LastSnapshot(); err != nil || time.Since(last).Abs() > day {
+		t.Error(last, err)
+	}
+	must(t, os.RemoveAll(d.Path("raft", "snapshots")))
+	must(t, os.Mkdir(d.Path("raft", "snapshots"), 0o700))
+	if last, err := d.LastSnapshot(); err != nil || !last.IsZero() {
+		t.Error(last, err)
 	}
 }

@@ -283,3 +283,26 @@ func (v *View) Tombstones() []TopicTombstone {
 	}
 	return all
 }
+
+// TombstoneCount returns how many tombstones have not ended.
+func (v *View) TombstoneCount() (n int) {
+	for range v.rows(tombstonesTable, nil) {
+		n++
+	}
+	return n
+}
+
+// ActiveProducers returns how many producers have a session that is not
+// suspended: those that Nodes shows. It reads the rows of all producers.
+func (v *View) ActiveProducers() (n int) {
+	for key, value := range v.rows(producersTable, nil) {
+		sessions, _, ok := decodeSessions(value)
+		if !ok {
+			v.damaged(producersTable, key)
+		}
+		if slices.ContainsFunc(sessions, func(s session) bool { return !s.suspended }) {
+			n++
+		}
+	}
+	return n
+}

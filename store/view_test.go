@@ -206,3 +206,21 @@ func TestManyPeersKeepTheirNumbers(t *testing.T) {
 		return nil
 	})
 }
+
+func TestCountsThatAreNotKept(t *testing.T) {
+	w := offering(t)
+	counts := func() (active, tombstones int) {
+		w.view(func(v *store.View) error {
+			active, tombstones = v.ActiveProducers(), v.TombstoneCount()
+			return nil
+		})
+		return active, tombstones
+	}
+	if active, tombstones := counts(); active != 2 || tombstones != 1 {
+		t.Error(active, tombstones)
+	}
+	w.must(resume(nodeA, 2, "p2"), suspend(nodeA, 1, "p1"), suspend(nodeB, 1, "p1"), suspend(nodeC, 1, "p3"))
+	if active, _ := counts(); active != 1 {
+		t.Error(active)
+	}
+}

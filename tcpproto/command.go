@@ -3,26 +3,37 @@ package tcpproto
 import (
 	"bytes"
 	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/lookupd/lookupd/registry"
 	"github.com/lookupd/lookupd/witness"
 )
 
-// execute does what a line says and returns the answer. An error is the
-// client's, the session's or the socket's.
-func (c *conn) execute(line []byte) ([]byte, error) {
+// execute does what a line says, which began to be done then, and returns the
+// answer. An error is the client's, the session's or the socket's.
+func (c *conn) execute(line []byte, began time.Time) (answer []byte, err error) {
 	word, params, some := bytes.Cut(bytes.TrimSpace(line), []byte(" "))
-	switch string(word) {
+	var requests prometheus.Observer
+	switch m := c.s.cfg.Metrics; string(word) {
 	case "PING":
-		return c.ping()
+		requests = m.ping
+		answer, err = c.ping()
 	case "IDENTIFY":
-		return c.identify()
+		requests = m.identify
+		answer, err = c.identify()
 	case "REGISTER":
-		return c.change("REGISTER", params, some)
+		requests = m.register
+		answer, err = c.change("REGISTER", params, some)
 	case "UNREGISTER":
-		return c.change("UNREGISTER", params, some)
+		requests = m.unregister
+		answer, err = c.change("UNREGISTER", params, some)
+	default:
+		return nil, clientErrorf(errInvalid, "invalid command %s", word)
 	}
-	return nil, clientErrorf(errInvalid, "invalid command %s", word)
+	requests.Observe(time.Since(began).Seconds())
+	return answer, err
 }
 
 func (c *conn) ping() ([]byte, error) {

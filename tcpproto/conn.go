@@ -123,13 +123,15 @@ func (c *conn) command() error {
 		}
 		return err
 	}
-	if wait := c.rate.take(time.Now()); wait > 0 {
+	began := time.Now()
+	if wait := c.rate.take(began); wait > 0 {
 		if err := c.flush(); err != nil {
 			return err
 		}
 		c.s.sleep(wait)
+		began = time.Now()
 	}
-	answer, err := c.execute(line)
+	answer, err := c.execute(line, began)
 	switch {
 	case err == nil:
 		return c.answer(answer)
@@ -144,6 +146,7 @@ func (c *conn) command() error {
 // client said is logged if the answer does not repeat it.
 func (c *conn) refuse(err error, said []byte) error {
 	r := refusalOf(err)
+	c.s.cfg.Metrics.refused(r.code)
 	switch {
 	case !r.known:
 		c.s.log.Error("cannot do a command", "remote", c.remote, "err", err)

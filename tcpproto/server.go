@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Config is what a Server needs.
@@ -28,6 +30,8 @@ type Config struct {
 	// called for each one and must not block.
 	Overloaded func() bool
 	Limits     Limits // those that are 0 take DefaultLimits' value
+	// Metrics are where this Server counts; nil means nowhere.
+	Metrics *Metrics
 }
 
 // Limits bound what clients may cost.
@@ -129,6 +133,9 @@ func New(cfg Config) *Server {
 	cfg.Limits = cfg.Limits.withDefaults()
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Metrics == nil {
+		cfg.Metrics = NewMetrics(prometheus.NewRegistry())
 	}
 	return &Server{
 		cfg:        cfg,

@@ -47,6 +47,7 @@ func TestSecretsInit(t *testing.T) {
 		{[]string{"secrets", "init", dir}, exitFailed, "holds secrets already"},
 		{[]string{"secrets", "init", dir, "--if-absent"}, exitOK, "nothing was changed"},
 		{[]string{"secrets", "init", dir + "2", "--cluster=A"}, exitUsage, "--cluster"},
+		{[]string{"secrets", "init", dir + "2", "--http=host1,host2:4161"}, exitUsage, `--http: "host2:4161" is neither`},
 		{[]string{"secrets", "init"}, exitUsage, "wants DIR"},
 		{[]string{"secrets", "ini", dir}, exitUsage, "did you mean init?"},
 	} {
@@ -56,6 +57,25 @@ func TestSecretsInit(t *testing.T) {
 	}
 	if after := contentsOf(t, dir); !slices.Equal(after, before) {
 		t.Error("files were changed")
+	}
+}
+
+func TestSecretsInitForHTTP(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "s")
+	code, out, talk := call(t, nil, "secrets", "init", dir, "--http=host1,10.0.0.1", "--http", "host2")
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	if code != exitOK || len(lines) != 2 || !strings.Contains(talk, "--ca-file") {
+		t.Fatalf("exit code %d: %q, %s", code, out, talk)
+	}
+	if want := "-http-tls-cert=" + dir + "/http.pem -http-tls-key=" + dir + "/http-key.pem"; lines[1] != want {
+		t.Errorf("%q, want %q", lines[1], want)
+	}
+	c, err := secrets.ServerFiles{Certificate: dir + "/http.pem", Key: dir + "/http-key.pem"}.Load(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if leaf := c.Own().Leaf; !slices.Equal(leaf.DNSNames, []string{"host1", "host2"}) || len(leaf.IPAddresses) != 1 {
+		t.Error(leaf.DNSNames, leaf.IPAddresses)
 	}
 }
 

@@ -82,7 +82,7 @@ func (d *daemon) start() (err error) {
 		TombstoneLifetime: d.o.tombstoneLifetime, InactiveTimeout: d.o.inactiveProducerTimeout, Version: version, Logger: d.log.Logger,
 		Sessions: d.sessionStats, HTTPAddress: d.httpAddress, Security: d.security, FreeDisk: d.pressure.disk.Load, OnFatal: d.onFatal, Metrics: cluster.NewMetrics(reg),
 		DiskLow: d.pressure.DiskLow, Limits: d.o.limits.cluster,
-		Snapshots: snapshotsForProof(),
+		Snapshots: snapshotsForProof(), ApplyPause: applyPause,
 	})
 	if err = d.node.Open(); err != nil {
 		d.node = nil // Open closed it
@@ -101,10 +101,10 @@ func (d *daemon) start() (err error) {
 	if err = d.openHTTP(reg, sessions); err != nil {
 		return err
 	}
-	if err = d.openTCP(sessions); err != nil {
+	if err = d.openTCP(sessions, tcpproto.NewMetrics(reg)); err != nil {
 		return err
 	}
-	reg.MustRegister(listeners{d.tcp, d.node}, &members{status: d.node.Status})
+	reg.MustRegister(listeners{d.tcp, d.node}, &members{status: d.node.Status, sizes: d.node.Sizes, sessions: sessions.Stats})
 	d.announce()
 	return nil
 }
@@ -140,11 +140,11 @@ func (d *daemon) httpAddress() string {
 	return ""
 }
 
-func (d *daemon) openTCP(sessions *session.Manager) error {
+func (d *daemon) openTCP(sessions *session.Manager, metrics *tcpproto.Metrics) error {
 	d.tcp = tcpproto.New(tcpproto.Config{
 		Address: d.o.tcpAddress, BroadcastAddress: d.o.broadcastAddress, Hostname: d.o.hostName,
 		Version: version, HTTPPort: d.httpPort, Sessions: tcpproto.Over(sessions), Logger: d.log.Logger,
-		Limits: d.o.limits.tcp, Overloaded: d.pressure.MemoryHigh,
+		Limits: d.o.limits.tcp, Overloaded: d.pressure.MemoryHigh, Metrics: metrics,
 	})
 	return d.tcp.Open()
 }
@@ -185,8 +185,11 @@ func (d *daemon) announce() {
 	}
 }
 
-// closeWithin bounds how long open requests may take to end.
-const closeWithin = time.Second
+// stopTimes divides -stop-timeout: three fifths for the hand-over, one for open
+// requests. What is left is for gossip, raft and the files.
+func stopTimes(limit time.Duration) (handOver, requests time.Duration) {
+	return limit / 5 * 3, limit / 5
+}
 
 // stop ends everything in order and closes no session: until its nsqd comes
 // back to this or another peer, a producer stays in the answers.
@@ -195,10 +198,13 @@ func (d *daemon) stop() error {
 	if d.http != nil {
 		d.http.SetStopping()
 	}
+	handOver, requests := stopTimes(d.o.stopTimeout)
 	if d.node != nil {
-		d.node.HandOver()
+		ctx, cancel := context.WithTimeout(context.Background(), handOver)
+		d.node.HandOver(ctx)
+		cancel()
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), closeWithin)
+	ctx, cancel := context.WithTimeout(context.Background(), requests)
 	defer cancel()
 	if sessions := d.sessions.Load(); sessions != nil {
 		sessions.Close()

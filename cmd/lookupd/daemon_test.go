@@ -63,7 +63,7 @@ func TestDaemonServesAndStops(t *testing.T) {
 		if err := d.stop(); err != nil {
 			t.Fatal(err)
 		}
-		if took := time.Since(began); took > stopWithin {
+		if took := time.Since(began); took > o.stopTimeout {
 			t.Errorf("stop took %s", took)
 		}
 		http.DefaultClient.CloseIdleConnections()

@@ -23,7 +23,8 @@ import (
 	"github.com/lookupd/lookupd/store"
 )
 
-const version = build.Version
+// version never changes; only the linker may set it.
+var version = build.Version
 
 // Exit codes. Init systems must not restart after 2, 3 and 4.
 const (
@@ -33,9 +34,6 @@ const (
 	exitRefused = 3 // the data directory is not this peer's, or not usable
 	exitDamaged = 4 // the data are damaged
 )
-
-// stopWithin bounds the time from SIGTERM to the end of the process.
-const stopWithin = 5 * time.Second
 
 func main() {
 	// Whatever lookupd creates is for its owner alone.
@@ -91,8 +89,8 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 	caught := <-signals
 	log.Info("stopping", "signal", caught)
 	notify(log.Logger, sd.SdNotifyStopping, "Stopping: hands over, ends open requests.")
-	overdue := time.AfterFunc(stopWithin, func() {
-		log.Error("stop took too long", "limit", stopWithin)
+	overdue := time.AfterFunc(o.stopTimeout, func() {
+		log.Error("stop took too long", "stop-timeout", o.stopTimeout)
 		os.Exit(exitFailed)
 	})
 	defer overdue.Stop()

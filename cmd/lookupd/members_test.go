@@ -6,11 +6,13 @@ import (
 	"net/http/httptest"
 	"regexp"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/lookupd/lookupd/cluster"
+	"github.com/lookupd/lookupd/session"
 )
 
 func TestMembersShowTheStatus(t *testing.T) {
@@ -18,7 +20,7 @@ func TestMembersShowTheStatus(t *testing.T) {
 	m := &members{status: func(context.Context) (cluster.Status, error) {
 		asked++
 		return cluster.Status{
-			SeenBy: "a", State: cluster.StateDegraded, Tolerance: 1, StatesDifferAt: 7,
+			SeenBy: "a", Leader: "a", State: cluster.StateDegraded, Tolerance: 1, StatesDifferAt: 7,
 			Peers: []cluster.PeerStatus{
 				{Name: "a", ID: "a-1", Role: cluster.RoleLeader, Health: cluster.HealthOK},
 				{Name: "b", ID: "b-1", Role: cluster.RoleVoter, Health: cluster.HealthDown, Orphans: 2},
@@ -26,9 +28,17 @@ func TestMembersShowTheStatus(t *testing.T) {
 				{Name: "c", ID: "c-1", Role: cluster.RoleNonVoter, Health: cluster.HealthOK, Orphans: 1},
 			},
 		}, nil
-	}}
+	}, sizes: func() cluster.Sizes {
+		return cluster.Sizes{
+			LogBytes: 10, StateBytes: 20, LastSnapshot: time.UnixMilli(1500), GossipAlive: 2, GossipAbsent: 1,
+			ActiveProducers: 5, SuspendedProducers: 6, Tombstones: 7,
+		}
+	}, sessions: func() session.Stats { return session.Stats{Sessions: 9, Suspended: 2} }}
 	want := `lookupd_failure_tolerance 1
+lookupd_gossip_members{state="absent"} 1
+lookupd_gossip_members{state="alive"} 2
 lookupd_healthy 0
+lookupd_log_bytes 10
 lookupd_orphans 3
 lookupd_peer_lag_entries{peer="a"} 0
 lookupd_peer_lag_entries{peer="b-2"} 9
@@ -39,7 +49,15 @@ lookupd_peer_up{peer="c"} 1
 lookupd_peers{suffrage="joining"} 1
 lookupd_peers{suffrage="non-voter"} 1
 lookupd_peers{suffrage="voter"} 2
+lookupd_producers{state="active"} 5
+lookupd_producers{state="suspended"} 6
+lookupd_sessions{state="open"} 7
+lookupd_sessions{state="orphan"} 3
+lookupd_sessions{state="suspended"} 2
+lookupd_snapshot_timestamp_seconds 1.5
+lookupd_state_bytes 20
 lookupd_states_differ 1
+lookupd_tombstones 7
 `
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(m)

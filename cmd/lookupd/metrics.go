@@ -3,6 +3,7 @@ package main
 import (
 	"math"
 	"runtime"
+	"runtime/debug"
 	"strings"
 
 	gometrics "github.com/hashicorp/go-metrics"
@@ -22,8 +23,8 @@ import (
 // which report to a global registry of their own.
 func newMetricsRegistry() (*prometheus.Registry, error) {
 	reg := prometheus.NewRegistry()
-	info := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "lookupd_build_info", Help: "Always 1; the labels tell the version."}, []string{"version", "goversion"})
-	info.WithLabelValues(version, runtime.Version()).Set(1)
+	info := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "lookupd_build_info", Help: "Always 1; the labels tell the version."}, []string{"version", "goversion", "revision"})
+	info.WithLabelValues(version, runtime.Version(), revision()).Set(1)
 	reg.MustRegister(info, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	sink, err := gometricsprom.NewPrometheusSinkFrom(gometricsprom.PrometheusOpts{Registerer: reg})
 	if err != nil {
@@ -37,17 +38,27 @@ func newMetricsRegistry() (*prometheus.Registry, error) {
 	return reg, nil
 }
 
+// revision is the commit that this binary was built from, "unknown" if Go was not told.
+func revision() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				return s.Value
+			}
+		}
+	}
+	return "unknown"
+}
+
 // registerGauges shows what is counted elsewhere anyway.
 func registerGauges(reg prometheus.Registerer, node *cluster.Node, sessions *session.Manager) {
 	gauge := func(name, help string, value func() float64) {
 		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
 	}
-	gauge("lookupd_sessions", "V1 sessions on this peer.", func() float64 { return float64(sessions.Stats().Sessions) })
 	gauge("lookupd_declared_pending", "Changes that nsqds declared here and that are not committed.", func() float64 { return float64(sessions.Stats().DeclaredPending) })
 	for name, count := range map[string]func(registry.Counts) int{
 		"lookupd_topics":        func(c registry.Counts) int { return c.Topics },
 		"lookupd_channels":      func(c registry.Counts) int { return c.Channels },
-		"lookupd_producers":     func(c registry.Counts) int { return c.Producers },
 		"lookupd_registrations": func(c registry.Counts) int { return c.Registrations },
 	} {
 		gauge(name, "In the registry, as this peer has it.", func() float64 {
@@ -84,6 +95,7 @@ func (l listeners) Collect(out chan<- prometheus.Metric) {
 	refused := prometheus.NewDesc("lookupd_refused_total", "Refused connections and requests.", []string{"listener", "reason"}, nil)
 	stats := l.tcp.Stats()
 	out <- prometheus.MustNewConstMetric(open, prometheus.GaugeValue, float64(stats.Connections), "tcp")
+	out <- prometheus.MustNewConstMetric(open, prometheus.GaugeValue, float64(l.node.PeerConnections()), "peer")
 	for reason, n := range stats.Refused {
 		out <- prometheus.MustNewConstMetric(refused, prometheus.CounterValue, float64(n), "tcp", strings.ToLower(reason))
 	}

@@ -29,6 +29,7 @@ type options struct {
 	configFile              string
 	logLevel, logPrefix     string
 	logFormat               string
+	stopTimeout             time.Duration
 	verbose, version        bool
 	dataPath, nodeName      string
 	peerAddress             string
@@ -73,6 +74,8 @@ func newFlags(o *options) *flag.FlagSet {
 	fs.StringVar(&o.logLevel, "log-level", "info", "lowest `level` to log: debug, info, warn, error or fatal")
 	fs.StringVar(&o.logPrefix, "log-prefix", "[lookupd] ", "`text` before each log line")
 	fs.StringVar(&o.logFormat, "log-format", "nsq", "`form` of log lines: nsq, text (key=value) or json")
+	o.stopTimeout = 5 * time.Second
+	duration(fs, &o.stopTimeout, "stop-timeout", time.Second, 10*time.Minute, "`duration` from SIGTERM to the end of the process: three fifths at most for the hand-over of leadership, which takes 3s at most, and a fifth for open requests")
 	fs.BoolVar(&o.verbose, "verbose", false, "no effect, as in nsqlookupd")
 	fs.BoolVar(&o.version, "version", false, "print the version and exit")
 

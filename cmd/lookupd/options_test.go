@@ -243,3 +243,33 @@ func TestCheckConfig(t *testing.T) {
 		t.Error("the data directory was made")
 	}
 }
+
+func TestStopTimeout(t *testing.T) {
+	file := writeFile(t, "stop_timeout = 7000\n")
+	for _, test := range []struct {
+		args, environ      []string
+		want               time.Duration
+		handOver, requests time.Duration
+	}{
+		{nil, nil, 5 * time.Second, 3 * time.Second, time.Second},
+		{[]string{"-stop-timeout=1s"}, nil, time.Second, 600 * time.Millisecond, 200 * time.Millisecond},
+		{[]string{"-config", file}, nil, 7 * time.Second, 4200 * time.Millisecond, 1400 * time.Millisecond},
+		{[]string{"-config", file}, []string{"LOOKUPD_STOP_TIMEOUT=10m"}, 10 * time.Minute, 6 * time.Minute, 2 * time.Minute},
+	} {
+		o, _, err := parse(test.args, test.environ)
+		if err != nil {
+			t.Error(test.args, err)
+			continue
+		}
+		if handOver, requests := stopTimes(o.stopTimeout); o.stopTimeout != test.want || handOver != test.handOver || requests != test.requests {
+			t.Errorf("%v: %s, %s, %s", test.args, o.stopTimeout, handOver, requests)
+		}
+	}
+	for _, value := range []string{"0", "-1s", "999ms", "10m1s", "5", "x", ""} {
+		var stderr bytes.Buffer
+		code := run([]string{"-stop-timeout=" + value}, nil, io.Discard, &stderr)
+		if code != exitConfig || !strings.Contains(stderr.String(), "stop-timeout") {
+			t.Errorf("%q: exit code %d: %s", value, code, stderr.String())
+		}
+	}
+}

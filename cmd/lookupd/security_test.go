@@ -18,7 +18,7 @@ import (
 func secretArgs(t *testing.T) (dir string, args []string) {
 	t.Helper()
 	dir = filepath.Join(t.TempDir(), "secrets")
-	if err := secrets.Create(dir, secrets.DefaultCluster, time.Now()); err != nil {
+	if err := secrets.Create(dir, secrets.DefaultCluster, secrets.Hosts{}, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	return dir, []string{
