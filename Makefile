@@ -44,7 +44,7 @@ test:
 
 ## proof: try to break every promise, about 15 minutes; needs root, loop devices and strace for all of it
 proof:
-	cd proof && $(GO) run $(GOFLAGS_TAGS) . ci
+	cd proof && $(GO) run $(GOFLAGS_TAGS) . ci $(PROOF)
 
 ## proof-long: an hour and a half of mixed rounds, and what else goes into the ledger
 proof-long:
