@@ -63,7 +63,7 @@ func parse(args []string) (options, []string, error) {
 	fs.StringVar(&o.lookupd, "lookupd", "", "`path` of a lookupd to measure instead of the one in this repository")
 	fs.BoolVar(&o.quick, "quick", false, "small data sets, to see that everything runs; the figures mean nothing")
 	fs.Usage = func() {
-		fmt.Fprintln(fs.Output(), "bench measures; bench report FILE writes a run's figures into docs/benchmarks.md.")
+		fmt.Fprintln(fs.Output(), "bench measures; bench report FILE [FILE...] writes a run's figures into docs/benchmarks.md.")
 		fs.PrintDefaults()
 	}
 	if err := fs.Parse(args); err != nil {
@@ -156,12 +156,19 @@ func repository(ctx context.Context) (string, error) {
 
 // writeReport puts the figures of a run into the documents.
 func writeReport(args []string) error {
-	if len(args) != 1 {
-		return errors.New("report needs the JSON file of a run")
+	if len(args) == 0 {
+		return errors.New("report needs the JSON file of a run, and may have those of others that complete it")
 	}
 	r, err := report.Read(args[0])
 	if err != nil {
 		return err
+	}
+	for _, path := range args[1:] {
+		other, err := report.Read(path)
+		if err != nil {
+			return err
+		}
+		r.Complete(other)
 	}
 	root, err := repository(context.Background())
 	if err != nil {

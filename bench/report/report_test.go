@@ -148,3 +148,21 @@ func TestBetween(t *testing.T) {
 		}
 	}
 }
+
+func TestComplete(t *testing.T) {
+	r, other := &Run{}, &Run{Date: "then", Command: "bench -only b", Versions: map[string]string{"lookupd": "v2"}}
+	a, b := Key{"a", "lookupd", Rate}, Key{"b", "lookupd", Rate}
+	r.Add(a, 1)
+	other.Add(a, 2)
+	other.Add(b, 3)
+	r.Complete(other)
+	if got := r.Values(a); !reflect.DeepEqual(got, []float64{1}) {
+		t.Errorf("what was measured became %v", got)
+	}
+	if got := r.Values(b); !reflect.DeepEqual(got, []float64{3}) {
+		t.Errorf("what was missing is %v", got)
+	}
+	if want := []string{"From another run, then, `bench -only b`, lookupd v2: b."}; !reflect.DeepEqual(r.Notes, want) {
+		t.Errorf("notes: %q", r.Notes)
+	}
+}

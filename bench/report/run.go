@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 )
 
 // Metrics of measurements, and thereby their units.
@@ -100,6 +102,27 @@ func (r *Run) find(k Key) *Measurement {
 		}
 	}
 	return nil
+}
+
+// Complete adds the workloads of another run of which this one has nothing, and
+// notes it: ratios are only ever of one run.
+func (r *Run) Complete(other *Run) {
+	had := map[string]bool{}
+	for _, m := range r.Measurements {
+		had[m.Workload] = true
+	}
+	var added []string
+	for _, m := range other.Measurements {
+		if had[m.Workload] {
+			continue
+		}
+		r.Measurements = append(r.Measurements, m)
+		if !slices.Contains(added, m.Workload) {
+			added = append(added, m.Workload)
+		}
+	}
+	r.Notes = append(r.Notes, fmt.Sprintf("From another run, %s, `%s`, lookupd %s: %s.",
+		other.Date, other.Command, other.Versions["lookupd"], strings.Join(added, "; ")))
 }
 
 // Write stores the run as JSON.
