@@ -156,11 +156,11 @@ func (w *writers) repeatFrom(ctx context.Context, sessions int) error {
 		name := fmt.Sprintf("again%d.", sessions)
 		p, err := c.start(ctx, load.Job{Connect: &load.Connect{Addresses: d.t.V1(), Producers: sessions, Name: name}})
 		if err != nil {
-			return err
+			return fmt.Errorf("%s: connect: %w", d.system, err)
 		}
 		again := load.Job{Register: &load.Register{Window: w.Window}}
 		if _, err := p.Must(again); err != nil { // registers them
-			return err
+			return fmt.Errorf("%s: register: %w", d.system, err)
 		}
 		sample := func(context.Context) (load.Result, error) { return p.Do(again) }
 		all = append(all, contender{system: d.system, target: d.t, sample: sample, entries: d.entries})
@@ -250,7 +250,7 @@ func (w *writers) storm(ctx context.Context) error {
 		connect := load.Connect{Addresses: []string{d.node.V1}, Producers: s.StormProducers, Name: "storm"}
 		p, err := c.start(ctx, load.Job{Connect: &connect})
 		if err != nil {
-			return err
+			return fmt.Errorf("%s: connect: %w", d.system, err)
 		}
 		job := load.Register{PerSession: s.StormTopics, Shared: stormSharedTopics}
 		if err := w.stormOnce(d.system, name+", all new", d.t, p, job); err != nil {
