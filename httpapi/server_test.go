@@ -233,7 +233,7 @@ func TestCloseIsBounded(t *testing.T) {
 	if err := p.server.Close(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Close: %v", err)
 	}
-	if took := time.Since(began); took > 500*time.Millisecond {
+	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("Close took %v", took)
 	}
 	waitClosed(t, conn, time.Second)
