@@ -115,6 +115,9 @@ func (w *writers) registerFrom(ctx context.Context, sessions int) error {
 func (r *registerRun) registering(ctx context.Context, system string, t *target.Target, addresses []string) (contender, error) {
 	name := fmt.Sprintf("reg%d.%d.", r.sessions, len(r.all))
 	p, err := r.clients.start(ctx, load.Job{Connect: &load.Connect{Addresses: addresses, Producers: r.sessions, Name: name}})
+	if err != nil {
+		err = fmt.Errorf("%s: connect: %w", system, err)
+	}
 	round := 0
 	return contender{system: system, target: t, sample: func(context.Context) (load.Result, error) {
 		round++
