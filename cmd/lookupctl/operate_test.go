@@ -84,6 +84,7 @@ func TestLookingIntoAPeer(t *testing.T) {
 		{"version", 0, "lookupctl " + build.Version},
 		{"version", 0, "b     0.1.0"},
 		{"version --client", 0, "lookupctl " + build.Version},
+		{"-version", 0, "lookupctl version " + build.Version},
 		{"version -o json", 0, `"peers":[{"name":"a","version":"0.1.0"}`},
 		{"debug a b", 2, "one FILE at most"},
 		{"operator autopilot set-config", 2, "these are flags of lookupd"},

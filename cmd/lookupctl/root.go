@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/lookupd/lookupd/cmd/internal/build"
 	"github.com/lookupd/lookupd/httpapi"
 )
 
@@ -95,6 +96,7 @@ func newRoot(s streams, getenv func(string) string) *cobra.Command {
 	root := &cobra.Command{
 		Use:           "lookupctl",
 		Short:         "Shows and runs lookupd clusters",
+		Version:       build.Version, // of --version, which asks no peer
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          noArguments,
