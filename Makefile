@@ -42,7 +42,7 @@ test:
 	$(DEPLOY)
 	$(E2E)
 
-## proof: try to break every promise, about 15 minutes; needs root, loop devices and strace for all of it
+## proof: try to break every promise, about 17 minutes; needs root, loop devices and strace for all of it
 proof:
 	cd proof && $(GO) run $(GOFLAGS_TAGS) . ci $(PROOF)
 
