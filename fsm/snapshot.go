@@ -35,24 +35,20 @@ type snapshot struct {
 	state     *store.Snapshot
 	clusterID string
 
-	of      *FSM // nil if raft does not keep it
-	unsaved int64
+	of      *FSM  // nil if raft does not keep it
+	unsaved int64 // of of's, that Persist has not saved
 }
 
 // Persist writes the snapshot. A failure cancels the sink and is returned, else
 // raft would count on a snapshot that is not there.
-func (s *snapshot) Persist(sink raft.SnapshotSink) (err error) {
-	defer func() {
-		if err != nil {
-			s.of.unsaved.Add(s.unsaved)
-		}
-	}()
+func (s *snapshot) Persist(sink raft.SnapshotSink) error {
 	if err := s.write(sink); err != nil {
 		return errors.Join(fmt.Errorf("write snapshot: %w", err), sink.Cancel())
 	}
 	if err := sink.Close(); err != nil {
 		return fmt.Errorf("finish snapshot: %w", err)
 	}
+	s.unsaved = 0
 	return nil
 }
 
@@ -73,8 +69,11 @@ func (s *snapshot) write(w io.Writer) error {
 	return sw.finish()
 }
 
-// Release ends the view.
+// Release ends the view. Raft may not have come as far as Persist.
 func (s *snapshot) Release() {
+	if s.of != nil {
+		s.of.unsaved.Add(s.unsaved)
+	}
 	_ = s.state.Close() // a read transaction has nothing to lose
 }
 

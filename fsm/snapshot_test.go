@@ -130,6 +130,12 @@ func TestUnsaved(t *testing.T) {
 	}
 	failing.Release()
 	want("after it failed", commands+1)
+	never, err := m.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	never.Release()
+	want("after one that nobody wrote", commands+1)
 	data := m.snapshot()
 	want("after a good one", 0)
 	m.apply(batch(nodeB, 4, registry.DeleteTopic{Topic: "t"}))
