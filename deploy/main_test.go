@@ -29,9 +29,20 @@ func TestMain(m *testing.M) {
 			fmt.Fprintf(os.Stderr, "%v\n%s", err, out)
 			return 1
 		}
+		defer func() {
+			if skipped > 0 {
+				fmt.Printf("%d tests SKIPPED, NOT TESTED; %s=require makes them fail\n", skipped, faultsEnv)
+			}
+		}()
 		return m.Run()
 	}())
 }
+
+// faultsEnv set to "require" makes a test fail that cannot run here.
+const faultsEnv = "LOOKUPD_FAULTS"
+
+// skipped counts the tests that lacked a tool; they run one after another.
+var skipped int
 
 // patience bounds every wait; it is long because machines may be slow.
 const patience = time.Minute
@@ -52,7 +63,8 @@ func tool(t *testing.T, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
 	if errors.Is(err, exec.ErrNotFound) {
-		if os.Getenv("LOOKUPD_FAULTS") == "require" {
+		skipped++
+		if os.Getenv(faultsEnv) == "require" {
 			t.Fatalf("needs %s", name)
 		}
 		// Printed also where go test shows no skipped test.

@@ -3,6 +3,7 @@ package peer_test
 import (
 	"fmt"
 	"net"
+	"os"
 	"syscall"
 	"testing"
 	"time"
@@ -94,6 +95,11 @@ func blackHole(t *testing.T) string {
 		}
 		t.Cleanup(func() { _ = c.Close() })
 	}
-	t.Skip("the queue takes whatever comes")
+	line := fmt.Sprintf("SKIPPED %s: needs a listener that drops what its queue does not take", t.Name())
+	if os.Getenv("LOOKUPD_FAULTS") == "require" {
+		t.Fatal(line)
+	}
+	fmt.Println(line) // go test hides what a skip says
+	t.Skip(line)
 	return ""
 }
