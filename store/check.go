@@ -23,23 +23,32 @@ import (
 // It is for tests and for operators who suspect something; nothing calls it in service.
 func (v *View) Check() error {
 	c := checker{View: v}
-	if got, want := v.Hash(), v.ComputeHash(); got != want {
-		c.report("hash is %016x, its rows give %016x", got, want)
+	if err := v.checkSums(); err != nil {
+		c.errs = append(c.errs, err)
 	}
 	c.peers()
 	c.producers()
 	c.topics()
 	c.mirror()
 	c.tombstones()
-	if c.seen != v.Counts() {
-		c.report("counts are %+v, there are %+v", v.Counts(), c.seen)
-	}
 	return errors.Join(append(c.errs, v.err)...)
+}
+
+// checkSums compares the hash and the counts that the state keeps with its rows.
+func (v *View) checkSums() error {
+	hash, counts := v.recount()
+	if hash != v.Hash() {
+		return fmt.Errorf("%w: hash is %016x, its rows give %016x", ErrStateDamaged, v.Hash(), hash)
+	}
+	if counts != v.Counts() {
+		return fmt.Errorf("%w: counts are %+v, there are %+v", ErrStateDamaged, v.Counts(), counts)
+	}
+	return nil
 }
 
 type checker struct {
 	*View
-	seen          registry.Counts
+	registrations int
 	setTombstones int
 	errs          []error
 }
@@ -58,7 +67,6 @@ func (c *checker) peers() {
 
 func (c *checker) producers() {
 	for key, row := range c.rows(producersTable, nil) {
-		c.seen.Producers++
 		sessions, rest, ok := decodeSessions(row)
 		info, infoOK := decodeInfo(rest)
 		if !ok || !infoOK || string(info.ID()) != string(key) {
@@ -67,7 +75,6 @@ func (c *checker) producers() {
 		if len(sessions) == 0 {
 			c.report("producer %q has no session", key)
 		}
-		c.seen.Sessions += len(sessions)
 		for i, s := range sessions {
 			if i > 0 && sessions[i-1].peer >= s.peer {
 				c.report("producer %q: sessions out of order", key)
@@ -83,10 +90,8 @@ func (c *checker) topics() {
 	for key, row := range c.rows(topicsTable, nil) {
 		topic, rest := splitKey(key)
 		switch {
-		case len(rest) == 0:
-			c.seen.Topics++
+		case len(rest) == 0: // the topic
 		case rest[0] == channelTag:
-			c.seen.Channels++
 			c.exists(topicKey(string(topic)), key)
 		case rest[0] == producerTag:
 			c.registration(Name{Topic: string(topic)}, registry.ProducerID(rest[1:]), row)
@@ -106,7 +111,7 @@ func (c *checker) exists(key, by []byte) {
 }
 
 func (c *checker) registration(name Name, p registry.ProducerID, row []byte) {
-	c.seen.Registrations++
+	c.registrations++
 	key := registrationKey(name.Topic, name.Channel, p)
 	c.exists(topicKey(name.Topic), key)
 	if !bytes.Equal(c.get(byProducerTable, offerKey(p, name.Topic, name.Channel)), row) {
@@ -145,8 +150,8 @@ func (c *checker) mirror() {
 	for range c.rows(byProducerTable, nil) {
 		offers++
 	}
-	if offers != c.seen.Registrations {
-		c.report("byproducer has %d rows for %d registrations", offers, c.seen.Registrations)
+	if offers != c.registrations {
+		c.report("byproducer has %d rows for %d registrations", offers, c.registrations)
 	}
 }
 

@@ -182,6 +182,7 @@ func TestDamagedDataDirectory(t *testing.T) {
 		}, store.ErrDamaged},
 		{"D5 bit of a value", func(t *testing.T, d *store.Dir) { flip(t, raftDB(d), "00000777") }, store.ErrDamaged},
 		{"D5 bit of the vote", func(t *testing.T, d *store.Dir) { flip(t, raftDB(d), "b-00000002") }, store.ErrDamaged},
+		{"D5 bit of the vote's name", func(t *testing.T, d *store.Dir) { flip(t, raftDB(d), "lookupd.vote") }, store.ErrDamaged},
 		{"D10 log of another peer", func(t *testing.T, d *store.Dir) {
 			other, _ := usedDir(t)
 			copyFile(t, other.Path("raft", "raft.db"), raftDB(d))

@@ -36,6 +36,7 @@ const (
 	boltLeaf     = 0x02
 	boltFreelist = 0x10
 
+	boltFirst   = 1 // the transaction of a file without buckets
 	boltMinPage = 1 << 10
 	boltMaxPage = 16 << 20
 )
@@ -159,7 +160,7 @@ func (c *pageCheck) check() (buckets int, err error) {
 	}
 	// None is there between bbolt's first write and the next. One of raft-boltdb's
 	// two alone would make it create the other, empty.
-	if len(names) > 0 && !slices.Equal(names, c.buckets) {
+	if (len(names) > 0 || c.transaction > boltFirst) && !slices.Equal(names, c.buckets) {
 		return 0, c.damage("buckets %q", names)
 	}
 	return len(names), c.freePages()
@@ -167,8 +168,11 @@ func (c *pageCheck) check() (buckets int, err error) {
 
 func (c *pageCheck) bucket(e leafElement) error {
 	visit := func(leafElement) error { return nil }
-	if string(e.key) == bucketLogs {
+	switch string(e.key) {
+	case bucketLogs:
 		visit = c.addIndex
+	case bucketConf:
+		visit = checkValue
 	}
 	plain := func(e leafElement) error {
 		if e.bucket {
@@ -186,7 +190,16 @@ func (c *pageCheck) bucket(e leafElement) error {
 	if len(inline) < boltPageHeader || native.Uint16(inline[8:]) != boltLeaf {
 		return c.damage("bucket %q is cut", e.key)
 	}
-	return c.leaf(inline, keyRange{}, plain)
+	if end, err := c.leaf(inline, keyRange{}, plain); err != nil || end == len(inline) {
+		return err
+	}
+	return c.damage("bucket %q has %d bytes", e.key, len(inline))
+}
+
+// checkValue finds a changed key too: the value would be taken for missing.
+func checkValue(e leafElement) error {
+	_, err := openValue(e.key, e.value)
+	return err
 }
 
 func (c *pageCheck) addIndex(e leafElement) error {
@@ -217,91 +230,94 @@ func (c *pageCheck) tree(id uint64, keys keyRange, visit func(leafElement) error
 	if err != nil {
 		return err
 	}
-	switch flags := native.Uint16(page[8:]); flags {
-	case boltLeaf:
-		return c.leaf(page, keys, visit)
-	case boltBranch:
-		return c.branch(page, keys, visit)
-	default:
+	flags, count := native.Uint16(page[8:]), native.Uint16(page[10:])
+	switch {
+	case flags != boltLeaf && flags != boltBranch:
 		return c.damage("page %d has flags %#x", id, flags)
+	case count == 0 && id != c.root: // bbolt keeps an empty bucket inline
+		return c.damage("page %d is empty", id)
+	case flags == boltBranch:
+		return c.branch(page, keys, visit)
 	}
+	_, err = c.leaf(page, keys, visit)
+	return err
 }
 
 func (c *pageCheck) branch(page []byte, keys keyRange, visit func(leafElement) error) error {
-	count := int(native.Uint16(page[10:]))
-	if count == 0 {
-		return c.damage("an empty branch page")
+	elements, _, err := c.elements(page, branchLayout, keys)
+	if err != nil {
+		return err
 	}
-	children := make([]uint64, count)
-	bounds := make([][]byte, count+1)
-	bounds[count] = keys.max
-	for i := range count {
-		at := boltPageHeader + i*boltElement
-		key, _, err := c.element(page, at, 0, 4, -1)
-		if err != nil {
-			return err
+	for i, e := range elements {
+		below := keyRange{e.key, keys.max}
+		if i+1 < len(elements) {
+			below.max = elements[i+1].key
 		}
-		if err := c.inOrder(i, key, keys, bounds[max(i-1, 0)]); err != nil {
-			return err
-		}
-		children[i], bounds[i] = native.Uint64(page[at+8:]), key
-	}
-	for i, child := range children {
-		if err := c.tree(child, keyRange{bounds[i], bounds[i+1]}, visit); err != nil {
+		if err := c.tree(native.Uint64(e.head[8:]), below, visit); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (c *pageCheck) leaf(page []byte, keys keyRange, visit func(leafElement) error) error {
-	var previous []byte
-	for i := range int(native.Uint16(page[10:])) {
-		at := boltPageHeader + i*boltElement
-		key, value, err := c.element(page, at, 4, 8, 12)
-		if err != nil {
-			return err
-		}
-		if err := c.inOrder(i, key, keys, previous); err != nil {
-			return err
-		}
-		flags := native.Uint32(page[at:])
+// leaf returns where the page's content ends.
+func (c *pageCheck) leaf(page []byte, keys keyRange, visit func(leafElement) error) (end int, err error) {
+	elements, end, err := c.elements(page, leafLayout, keys)
+	if err != nil {
+		return 0, err
+	}
+	for _, e := range elements {
+		flags := native.Uint32(e.head)
 		if flags > 1 {
-			return c.damage("a leaf element has flags %#x", flags)
+			return 0, c.damage("a leaf element has flags %#x", flags)
 		}
-		if err := visit(leafElement{key: key, value: value, bucket: flags == 1}); err != nil {
-			return err
+		if err := visit(leafElement{key: e.key, value: e.value, bucket: flags == 1}); err != nil {
+			return 0, err
 		}
-		previous = key
 	}
-	return nil
+	return end, nil
 }
 
-// element returns the key and the value of the element at offset at; pos,
-// keySize and valueSize are where in it these lengths are, valueSize -1 for none.
-func (c *pageCheck) element(page []byte, at, pos, keySize, valueSize int) (key, value []byte, err error) {
-	if at+boltElement > len(page) {
-		return nil, nil, c.damage("more elements than a page holds")
-	}
-	length := func(field int) uint64 { return uint64(native.Uint32(page[at+field:])) }
-	start := uint64(at) + length(pos)
-	middle := start + length(keySize)
-	end := middle
-	if valueSize >= 0 {
-		end += length(valueSize)
-	}
-	if start == middle || end > uint64(len(page)) {
-		return nil, nil, c.damage("an element reaches out of its page")
-	}
-	return page[start:middle], page[middle:end], nil
-}
+// elementLayout is where in an element its lengths are; valueSize is 0 if there
+// is no value.
+type elementLayout struct{ pos, keySize, valueSize int }
 
-func (c *pageCheck) inOrder(i int, key []byte, keys keyRange, previous []byte) error {
-	if i == 0 && bytes.Compare(key, keys.min) < 0 || i > 0 && bytes.Compare(key, previous) <= 0 ||
-		keys.max != nil && bytes.Compare(key, keys.max) >= 0 {
-		return c.damage("keys out of order")
+var (
+	branchLayout = elementLayout{pos: 0, keySize: 4}
+	leafLayout   = elementLayout{pos: 4, keySize: 8, valueSize: 12}
+)
+
+type pageElement struct{ head, key, value []byte }
+
+// elements returns the elements of a page, and where their keys and values end.
+// bbolt writes these without a gap, so that a changed count or length shows.
+func (c *pageCheck) elements(page []byte, layout elementLayout, keys keyRange) (elements []pageElement, end int, err error) {
+	count := int(native.Uint16(page[10:]))
+	end = boltPageHeader + count*boltElement
+	if end > len(page) {
+		return nil, 0, c.damage("more elements than a page holds")
 	}
-	return nil
+	elements = make([]pageElement, count)
+	for i := range elements {
+		at := boltPageHeader + i*boltElement
+		head := page[at : at+boltElement]
+		length := func(field int) uint64 { return uint64(native.Uint32(head[field:])) }
+		start, middle := uint64(end), uint64(end)+length(layout.keySize)
+		stop := middle
+		if layout.valueSize > 0 {
+			stop += length(layout.valueSize)
+		}
+		if start == middle || stop > uint64(len(page)) || uint64(at)+length(layout.pos) != start {
+			return nil, 0, c.damage("an element is not where it should be")
+		}
+		key := page[start:middle]
+		if i == 0 && bytes.Compare(key, keys.min) < 0 || i > 0 && bytes.Compare(key, elements[i-1].key) <= 0 ||
+			keys.max != nil && bytes.Compare(key, keys.max) >= 0 {
+			return nil, 0, c.damage("keys out of order")
+		}
+		elements[i], end = pageElement{head, key, page[middle:stop]}, int(stop)
+	}
+	return elements, end, nil
 }
 
 // page reads page id with what overflows it. Each may be reached once.

@@ -116,6 +116,16 @@ func TestDamagedStateIsRefused(t *testing.T) {
 		"short meta": func(t *testing.T, path string) {
 			edit(t, path, func(tx *bbolt.Tx) error { return tx.Bucket([]byte("meta")).Put([]byte("state"), []byte{1}) })
 		},
+		"other counts":            func(t *testing.T, path string) { addToMeta(t, path, 8) },
+		"a configuration to come": func(t *testing.T, path string) { addToMeta(t, path, 2) },
+		"sessions cut": func(t *testing.T, path string) {
+			edit(t, path, func(tx *bbolt.Tx) error {
+				b := tx.Bucket([]byte("producers"))
+				key, _ := b.Cursor().First()
+				return b.Put(key, []byte{0xff})
+			})
+			fixHash(t, path)
+		},
 		"no meta": func(t *testing.T, path string) {
 			edit(t, path, func(tx *bbolt.Tx) error { return tx.DeleteBucket([]byte("meta")) })
 		},
@@ -163,9 +173,8 @@ func TestRottenRow(t *testing.T) {
 	}{
 		"holding":   {"topics", "t\x00pp1:4150", []byte{0}, func(v *store.View) { v.Topic("t") }},
 		"mirror":    {"byproducer", "p1:4150\x00tt", []byte{0x80}, func(v *store.View) { v.Nodes() }},
-		"producer":  {"producers", "p1:4150", []byte{0xff, 0xff, 0xff, 0xff, 0xff}, func(v *store.View) { v.Producers() }},
 		"peer":      {"peers", "n\x00\x00\x00\x01", nil, func(v *store.View) { v.Sessions() }},
-		"long text": {"producers", "p1:4150", []byte{0, 0x7f}, func(v *store.View) { v.Producer(id("p1")) }},
+		"long text": {"producers", "p1:4150", []byte{1, 1, 1, 1, 0, 0x7f}, func(v *store.View) { v.Producer(id("p1")) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := written(t, w.state)
@@ -200,6 +209,17 @@ func TestRottenRow(t *testing.T) {
 }
 
 // fixHash makes the stated hash fit the rows, so that only the rows are wrong.
+// addToMeta makes a number of the row of counts far too large.
+func addToMeta(t *testing.T, path string, field int) {
+	t.Helper()
+	edit(t, path, func(tx *bbolt.Tx) error {
+		meta := tx.Bucket([]byte("meta"))
+		state := slices.Clone(meta.Get([]byte("state")))
+		state[field*8+4]++
+		return meta.Put([]byte("state"), state)
+	})
+}
+
 func fixHash(t *testing.T, path string) {
 	t.Helper()
 	edit(t, path, func(tx *bbolt.Tx) error {

@@ -50,16 +50,34 @@ func (v *View) ConfigurationIndex() uint64 { return v.meta.configuration }
 // whose hashes differ at one index do not have the same registry.
 func (v *View) Hash() uint64 { return v.meta.hash }
 
-// ComputeHash reads all rows and returns what Hash should be.
-func (v *View) ComputeHash() uint64 {
-	var sum uint64
+// recount reads all rows and returns what Hash and Counts should be.
+func (v *View) recount() (hash uint64, counts registry.Counts) {
 	var h rowHasher
 	for t := table(1); t <= lastTable; t++ {
 		for key, value := range v.rows(t, nil) {
-			sum += h.row(t, key, value)
+			hash += h.row(t, key, value)
+			countRow(&counts, t, key, value)
 		}
 	}
-	return sum
+	return hash, counts
+}
+
+func countRow(counts *registry.Counts, t table, key, value []byte) {
+	switch t {
+	case producersTable:
+		counts.Producers++
+		sessions, _, _ := decodeSessions(value)
+		counts.Sessions += len(sessions)
+	case topicsTable:
+		switch _, rest := splitKey(key); {
+		case len(rest) == 0:
+			counts.Topics++
+		case rest[0] == channelTag:
+			counts.Channels++
+		case rest[0] == producerTag, rest[0] == registrationTag:
+			counts.Registrations++
+		}
+	}
 }
 
 // Rows calls fn for every row that Hash covers, by table and key; fn must not keep the bytes.
