@@ -13,6 +13,6 @@
 //   - No name that registry.ValidName refuses reaches the state.
 //   - Every byte from a client counts against a limit before it is kept.
 //
-// Locks: deletions.mu and limitedListener.mu, never both, and none is held while
-// a request waits for the cluster.
+// Locks: deletions.mu, limitedListener.mu and quickListener.mu, never two of them,
+// and none is held while a request waits for the cluster.
 package httpapi

@@ -17,3 +17,17 @@ func Documents() map[string]any {
 		"config": Settings{}, "log-level": LogLevel{}, "error": errorJSON{},
 	}
 }
+
+// QuickConns is how many connections net/http does not have.
+func (s *Server) QuickConns() int {
+	s.listener.mu.Lock()
+	defer s.listener.mu.Unlock()
+	return len(s.listener.conns)
+}
+
+// QuickHead is where a plain request at the beginning of b points to, and its
+// length.
+func QuickHead(b []byte) (target, host string, length int, ok bool) {
+	head, ok := quickHead(b)
+	return string(head.target), string(head.host), head.length, ok
+}

@@ -9,7 +9,7 @@ import (
 
 // limitedListener closes connections above its limits as they come.
 type limitedListener struct {
-	net.Listener
+	inner      net.Listener
 	limits     Limits
 	overloaded func() bool
 	refused    func(remote net.Addr, reason string)
@@ -22,15 +22,15 @@ type limitedListener struct {
 
 func newLimitedListener(inner net.Listener, limits Limits, overloaded func() bool, refused func(net.Addr, string), opened func(int)) *limitedListener {
 	return &limitedListener{
-		Listener: inner, limits: limits, overloaded: overloaded, refused: refused, opened: opened,
+		inner: inner, limits: limits, overloaded: overloaded, refused: refused, opened: opened,
 		perAddress: make(map[netip.Addr]int),
 	}
 }
 
-// Accept returns the next connection within the limits.
-func (l *limitedListener) Accept() (net.Conn, error) {
+// accept returns the next connection within the limits.
+func (l *limitedListener) accept() (*limitedConn, error) {
 	for {
-		c, err := l.Listener.Accept()
+		c, err := l.inner.Accept()
 		if err != nil {
 			return nil, err
 		}
@@ -78,8 +78,19 @@ func (l *limitedListener) release(addr netip.Addr) {
 type limitedConn struct {
 	net.Conn
 	writeTimeout time.Duration
-	writeUntil   time.Time // the deadline; http.Server writes from one goroutine at a time
+	writeUntil   time.Time // the deadline; one goroutine writes at a time
+	unread       []byte    // what was read and is to be read again
 	release      func()
+}
+
+// Read implements net.Conn.
+func (c *limitedConn) Read(b []byte) (int, error) {
+	if len(c.unread) > 0 {
+		n := copy(b, c.unread)
+		c.unread = c.unread[n:]
+		return n, nil
+	}
+	return c.Conn.Read(b)
 }
 
 func (c *limitedConn) Write(b []byte) (int, error) {

@@ -210,7 +210,7 @@ type Server struct {
 	end          func()        // closes it, once
 
 	mu       sync.Mutex // guards what follows; held during Open and Close
-	listener net.Listener
+	listener *quickListener
 	server   *http.Server
 	stop     context.CancelFunc
 	running  sync.WaitGroup
@@ -261,13 +261,14 @@ func (s *Server) Open() error {
 	if s.cfg.Certificate != nil {
 		inner = eitherListener{inner, s.tlsConfig()}
 	}
-	s.listener = newLimitedListener(inner, s.cfg.Limits, s.cfg.Overloaded, func(remote net.Addr, reason string) {
+	limited := newLimitedListener(inner, s.cfg.Limits, s.cfg.Overloaded, func(remote net.Addr, reason string) {
 		s.cfg.Counters.refusedOne(reason)
 		s.bad.warn(s.cfg.Logger, s.cfg.Now(), "HTTP connection refused", "why", reason, "remote", remote.String())
 	}, s.cfg.Counters.connectionsOpen)
-	limits := s.cfg.Limits
+	limits, handler := s.cfg.Limits, s.handler()
+	s.listener = newQuickListener(limited, handler)
 	s.server = &http.Server{
-		Handler:           s.handler(),
+		Handler:           handler,
 		ReadHeaderTimeout: limits.HeaderTimeout,
 		ReadTimeout:       limits.ReadTimeout,
 		IdleTimeout:       limits.IdleTimeout,
@@ -282,6 +283,7 @@ func (s *Server) Open() error {
 			s.cfg.Logger.Error("channel deletions of other peers are not noted any more", "err", err)
 		}
 	})
+	s.running.Go(s.listener.run)
 	s.running.Go(func() {
 		if err := s.server.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
 			s.cfg.Logger.Error("HTTP listener failed", "err", err)
@@ -312,7 +314,7 @@ func (s *Server) Close(ctx context.Context) error {
 	if s.server == nil {
 		return nil
 	}
-	err := s.server.Shutdown(ctx)
+	err := errors.Join(s.listener.shutdown(ctx), s.server.Shutdown(ctx))
 	if err != nil {
 		err = errors.Join(fmt.Errorf("end open HTTP requests: %w", err), s.server.Close())
 	}
