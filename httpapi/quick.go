@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -119,8 +120,9 @@ func (l *quickListener) shutdown(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	for c := range l.conns {
+	left := slices.Collect(maps.Keys(l.conns))
+	l.mu.Unlock()
+	for _, c := range left {
 		_ = c.Close() // nobody is left to tell
 	}
 	return errors.Join(err, ctx.Err())
