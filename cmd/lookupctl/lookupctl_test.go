@@ -161,7 +161,9 @@ func TestErrorsSayWhatNext(t *testing.T) {
 	}{
 		{[]string{"statsu"}, "did you mean status?"},
 		{[]string{"dev", "kil"}, "did you mean kill?"},
-		{[]string{"status", "-addres=x"}, "--addres"},
+		{[]string{"status", "-addres=x"}, "did you mean --address?"},
+		{[]string{"peer", "remove", "c", "--dryrun"}, "did you mean --dry-run?"},
+		{[]string{"status", "--bogus"}, "unknown flag: --bogus\nSee: lookupctl status --help"},
 		{[]string{"lookup", "t", "-a", peer(t, 503, map[string]any{"/lookup?topic=t": map[string]string{"message": "NO_QUORUM"}})}, "--stale"},
 		{[]string{"status", "-a", nobody(t)}, "is lookupd running"},
 		{[]string{"dev", "kill", "a", "-dir", t.TempDir()}, "lookupctl dev"},
