@@ -154,7 +154,7 @@ func (a answer) failure() error {
 	}
 	switch word {
 	case "NO_QUORUM":
-		return exitError{exitNoQuorum, a.address + " has no quorum, so it cannot vouch for an answer; --stale shows what it has"}
+		return exitError{exitNoQuorum, a.address + " has no quorum: it cannot vouch for an answer, and a change is made or not; lookupctl status says which peers are missing, --stale shows what it has"}
 	case "TLS_REQUIRED":
 		return fmt.Errorf("%s speaks TLS: give it as -a https://..., and --ca-file if the system does not know its authority", a.address)
 	case "UNAUTHORIZED":

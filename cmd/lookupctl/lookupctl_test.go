@@ -165,6 +165,7 @@ func TestErrorsSayWhatNext(t *testing.T) {
 		{[]string{"peer", "remove", "c", "--dryrun"}, "did you mean --dry-run?"},
 		{[]string{"status", "--bogus"}, "unknown flag: --bogus\nSee: lookupctl status --help"},
 		{[]string{"lookup", "t", "-a", peer(t, 503, map[string]any{"/lookup?topic=t": map[string]string{"message": "NO_QUORUM"}})}, "--stale"},
+		{[]string{"topic", "create", "t", "-a", peer(t, 503, map[string]any{"/topic/create?topic=t": map[string]string{"message": "NO_QUORUM"}})}, "a change is made or not; lookupctl status"},
 		{[]string{"status", "-a", nobody(t)}, "is lookupd running"},
 		{[]string{"dev", "kill", "a", "-dir", t.TempDir()}, "lookupctl dev"},
 	} {

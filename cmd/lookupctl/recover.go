@@ -68,12 +68,11 @@ func (o *options) recoverPlan(dirs []string) error {
 	}
 	o.print(l)
 	o.sentence("%s", whatMayBeLost(best, all))
-	o.sentence("Next: lookupctl recover apply %s, start that peer, then the others with empty directories and -join.", best.Path)
 	return nil
 }
 
-// whatMayBeLost compares those that are left with a quorum: what was
-// acknowledged is on a majority of the voters, so on one of any set that
+// whatMayBeLost compares those that are left with a quorum, and says what to do:
+// what was acknowledged is on a majority of the voters, so on one of any set that
 // every majority meets.
 func whatMayBeLost(best cluster.Remains, all []cluster.Remains) string {
 	left := 0
@@ -83,13 +82,14 @@ func whatMayBeLost(best cluster.Remains, all []cluster.Remains) string {
 		}
 	}
 	voters, quorum := len(best.Voters), len(best.Voters)/2+1
+	next := fmt.Sprintf("Next: lookupctl recover apply %s, start that peer, then the others with empty directories and -join.", best.Path)
 	switch {
 	case left >= quorum:
 		return fmt.Sprintf("%d of %d voters are here, a quorum: start them, nothing needs to be recovered.", left, voters)
 	case left > voters-quorum:
-		return fmt.Sprintf("%d of %d voters are here: every acknowledged change is among them.", left, voters)
+		return fmt.Sprintf("%d of %d voters are here: every acknowledged change is among them.\n%s", left, voters, next)
 	}
-	return fmt.Sprintf("%d of %d voters are here: acknowledged changes that only the others have would be lost.", left, voters)
+	return fmt.Sprintf("%d of %d voters are here: acknowledged changes that only the others have would be lost.\n%s", left, voters, next)
 }
 
 func idNames(ids []registry.NodeID) string {

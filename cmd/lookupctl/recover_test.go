@@ -41,6 +41,8 @@ func TestWhatMayBeLost(t *testing.T) {
 	} {
 		if got := of(test.voters, test.left); !strings.Contains(got, test.want) {
 			t.Errorf("voters %s, left %s: %s; want %q", test.voters, test.left, got, test.want)
+		} else if strings.Contains(got, "recover apply") == (test.want == "a quorum") {
+			t.Errorf("voters %s, left %s: %s: it must be recovered only where there is no quorum", test.voters, test.left, got)
 		}
 	}
 }
