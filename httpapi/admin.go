@@ -60,7 +60,7 @@ func checkToken(path string, token []byte) error {
 }
 
 // admin serves only callers that may do what an operator does, and logs each
-// call once, when it is answered.
+// call once, when it is answered or cut off.
 func (s *Server) admin(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		by := s.adminBy(r)
@@ -69,16 +69,22 @@ func (s *Server) admin(next http.Handler) http.Handler {
 			return
 		}
 		sw := &statusWriter{ResponseWriter: w}
-		method, uri := r.Method, r.RequestURI
+		method, uri, whole := r.Method, r.RequestURI, false
+		defer func() { // who cuts a snapshot off has most of it, and must not go unseen
+			attrs := []slog.Attr{
+				slog.String("method", method), slog.String("uri", clip(uri)), slog.String("by", by),
+				slog.String("remote", r.RemoteAddr), slog.Int("status", sw.code()),
+			}
+			if index := w.Header()[headerIndex]; len(index) > 0 {
+				attrs = append(attrs, slog.String("index", index[0]))
+			}
+			if !whole {
+				attrs = append(attrs, slog.Bool("cut_off", true))
+			}
+			s.cfg.Logger.LogAttrs(r.Context(), slog.LevelInfo, "admin request", attrs...)
+		}()
 		next.ServeHTTP(sw, r)
-		attrs := []slog.Attr{
-			slog.String("method", method), slog.String("uri", clip(uri)), slog.String("by", by),
-			slog.String("remote", r.RemoteAddr), slog.Int("status", sw.code()),
-		}
-		if index := w.Header()[headerIndex]; len(index) > 0 {
-			attrs = append(attrs, slog.String("index", index[0]))
-		}
-		s.cfg.Logger.LogAttrs(r.Context(), slog.LevelInfo, "admin request", attrs...)
+		whole = true
 	})
 }
 

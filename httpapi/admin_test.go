@@ -2,7 +2,9 @@ package httpapi_test
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -122,5 +124,22 @@ func TestAdminCallsAreLoggedOnce(t *testing.T) {
 	}
 	if contains(text, goodToken) {
 		t.Errorf("the token is in the log:\n%s", text)
+	}
+}
+
+// TestAdminCallsThatAreCutOffAreLogged: whoever reads a snapshot or a bundle but
+// for its end has it all the same.
+func TestAdminCallsThatAreCutOffAreLogged(t *testing.T) {
+	var logged lockedBuffer
+	p := serveOne(t, withProcess(newFakeProcess()), func(c *httpapi.Config) {
+		c.Logger = slog.New(slog.NewTextHandler(&logged, nil))
+		c.Metrics = http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+	})
+	conn := p.dial()
+	defer conn.Close()
+	fmt.Fprintf(conn, "GET /v1/bundle HTTP/1.1\r\nHost: %s\r\n\r\n", p.addr)
+	readAll(t, conn)
+	if text := logged.String(); strings.Count(text, `msg="admin request"`) != 1 || !contains(text, "cut_off=true") {
+		t.Errorf("no line on a call that was cut off:\n%s", text)
 	}
 }

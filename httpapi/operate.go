@@ -29,7 +29,13 @@ func (s *Server) removePeer(w http.ResponseWriter, r *http.Request) error {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), operateWithin)
 	defer cancel()
-	how := cluster.RemoveHow{DryRun: values.Has("dry_run"), Force: values.Has("force")}
+	var how cluster.RemoveHow
+	if how.DryRun, err = asked(values, "dry_run"); err != nil {
+		return err
+	}
+	if how.Force, err = asked(values, "force"); err != nil {
+		return err
+	}
 	removal, err := s.cfg.Cluster.RemovePeer(ctx, r.PathValue("name"), how)
 	if err != nil && removal.Sentence != "" {
 		return fmt.Errorf("%w (%s)", err, removal.Sentence)

@@ -116,6 +116,9 @@ func TestOperationsAreForAdmins(t *testing.T) {
 		{"POST /v1/autopilot", "METHOD_NOT_ALLOWED", "GET, HEAD", 405},
 		{"DELETE /v1/peers/needed", "WOULD_LOSE_QUORUM", "", 409},
 		{"DELETE /v1/peers/b?dry_run=%zz", "INVALID_REQUEST", "", 400},
+		{"DELETE /v1/peers/needed?force=false", "WOULD_LOSE_QUORUM", "", 409},
+		{"DELETE /v1/peers/needed?force=no", "INVALID_REQUEST", "", 400},
+		{"DELETE /v1/peers/b?dry_run=maybe", "INVALID_REQUEST", "", 400},
 	} {
 		a := p.do(test.request)
 		if a.status != test.status || !contains(a.body, `"code":"`+test.code+`"`) || a.header.Get("Allow") != test.allow {

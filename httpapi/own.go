@@ -158,7 +158,12 @@ func (s *Server) refuseV1(w http.ResponseWriter, r *http.Request, err error) {
 	if !known {
 		s.cfg.Logger.Error("HTTP request failed", "uri", clip(r.RequestURI), "err", err)
 	}
-	s.failV1(w, answer, err.Error(), hintTo(answer))
+	s.failV1(w, answer, messageOf(err, answer), hintTo(answer))
+}
+
+// messageOf is what an error says beside its code, which the answer has anyway.
+func messageOf(err error, answer apiError) string {
+	return strings.TrimPrefix(err.Error(), answer.message+": ")
 }
 
 func (s *Server) failV1(w http.ResponseWriter, e apiError, message, hint string) {

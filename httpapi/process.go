@@ -92,7 +92,11 @@ func (s *Server) logs(w http.ResponseWriter, r *http.Request) error {
 			return fmt.Errorf("%w: %.80q is not from 0 to %d", errInvalidLines, text, mostLogLines)
 		}
 	}
-	if values.Has("follow") {
+	follow, err := asked(values, "follow")
+	if err != nil {
+		return err
+	}
+	if follow {
 		select {
 		case s.followers <- struct{}{}:
 			defer func() { <-s.followers }()
@@ -103,7 +107,7 @@ func (s *Server) logs(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
 	lines, next := s.cfg.Process.Log().Last(count)
-	if err := writeLines(w, lines); err == nil && values.Has("follow") && r.Method != http.MethodHead {
+	if err := writeLines(w, lines); err == nil && follow && r.Method != http.MethodHead {
 		s.follow(w, r, next)
 	}
 	return nil

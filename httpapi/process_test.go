@@ -96,11 +96,15 @@ func TestBadProcessRequests(t *testing.T) {
 		"GET /v1/logs?lines=x":           "400 INVALID_ARG_LINES",
 		"GET /v1/logs?lines=99999999999": "400 INVALID_ARG_LINES",
 		"GET /v1/logs?follow=%zz":        "400 INVALID_REQUEST",
+		"GET /v1/logs?follow=maybe":      "400 INVALID_REQUEST",
 	} {
 		status, code, _ := strings.Cut(want, " ")
 		if a := p.do(request); fmt.Sprint(a.status) != status || !contains(a.body, `"code":"`+code+`"`) {
 			t.Errorf("%s: %d %s, want %s", request, a.status, a.body, want)
 		}
+	}
+	if a := p.do("GET /v1/logs?lines=x"); !contains(a.body, `"message":"\"x\" is not from 0 to 10000"`) {
+		t.Errorf("the message says its code again: %s", a.body)
 	}
 	if a := p.do("PUT /v1/log-level?level=debug", "Origin: http://evil.example"); a.status != 403 {
 		t.Errorf("from another site: %d %s", a.status, a.body)
@@ -113,6 +117,7 @@ func TestLogs(t *testing.T) {
 	process.say("one", "two", "three")
 	for request, want := range map[string]string{
 		"GET /v1/logs": "one\ntwo\nthree\n", "GET /v1/logs?lines=2": "two\nthree\n", "GET /v1/logs?lines=0": "",
+		"GET /v1/logs?lines=1&follow=false": "three\n",
 	} {
 		if a := p.do(request); a.status != 200 || a.body != want || a.header.Get("Content-Type") != "text/plain; charset=utf-8" {
 			t.Errorf("%s: %d %q %v", request, a.status, a.body, a.header)

@@ -78,7 +78,7 @@ func (s *Server) producers(w http.ResponseWriter, r *http.Request) {
 		if !known {
 			s.cfg.Logger.Error("producers cannot be listed", "err", err)
 		}
-		s.failV1(w, code, err.Error(), "GET /v1/producers?prefix=&state=open|suspended|orphan&after=&limit=200")
+		s.failV1(w, code, messageOf(err, code), "GET /v1/producers?prefix=&state=open|suspended|orphan&after=&limit=200")
 		return
 	}
 	writeJSON(w, http.StatusOK, answer)

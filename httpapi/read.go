@@ -3,8 +3,10 @@ package httpapi
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
+	"strconv"
 
 	"github.com/lookupd/lookupd/cluster"
 	"github.com/lookupd/lookupd/store"
@@ -114,4 +116,19 @@ func first(values url.Values, name string) (value string, ok bool) {
 		return "", false
 	}
 	return all[0], true
+}
+
+// asked reports whether a parameter asks for something: it is there, without a
+// value or with a true one. What is neither true nor false is refused: it must
+// not be guessed whether a change was meant.
+func asked(values url.Values, name string) (bool, error) {
+	text, ok := first(values, name)
+	if !ok || text == "" {
+		return ok, nil
+	}
+	on, err := strconv.ParseBool(text)
+	if err != nil {
+		return false, fmt.Errorf("%w: %s=%.80q is neither true nor false", errInvalidRequest, name, text)
+	}
+	return on, nil
 }

@@ -37,11 +37,7 @@ type Certificates struct {
 // would accept the certificate, as a client and as a server, at that time. While
 // the clock is plainly wrong everything but the dates is checked.
 func (f Files) Load(now time.Time) (*Certificates, error) {
-	cert, err := readPublic(f.Certificate)
-	if err != nil {
-		return nil, err
-	}
-	key, err := readSecret(f.Key)
+	own, content, err := loadPair(f.Certificate, f.Key)
 	if err != nil {
 		return nil, err
 	}
@@ -49,17 +45,30 @@ func (f Files) Load(now time.Time) (*Certificates, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Certificates{content: sha256.Sum256(bytes.Join([][]byte{cert, key, ca}, []byte{0}))}
+	c := &Certificates{own: own, content: sha256.Sum256(bytes.Join([][]byte{content, ca}, []byte{0}))}
 	if c.authorities, err = parseAuthorities(ca); err != nil {
 		return nil, fmt.Errorf("%s: %w", f.Authorities, err)
-	}
-	if c.own, err = tls.X509KeyPair(cert, key); err != nil {
-		return nil, fmt.Errorf("%s and %s: %w", f.Certificate, f.Key, err)
 	}
 	if err := c.examine(now); err != nil {
 		return nil, fmt.Errorf("%s: %w", f.Certificate, err)
 	}
 	return c, nil
+}
+
+// loadPair reads a certificate and its key, and returns what both files hold too.
+func loadPair(certificate, key string) (pair tls.Certificate, content []byte, err error) {
+	public, err := readPublic(certificate)
+	if err != nil {
+		return pair, nil, err
+	}
+	secret, err := readSecret(key)
+	if err != nil {
+		return pair, nil, err
+	}
+	if pair, err = tls.X509KeyPair(public, secret); err != nil {
+		return pair, nil, fmt.Errorf("%s and %s: %w", certificate, key, err)
+	}
+	return pair, bytes.Join([][]byte{public, secret}, []byte{0}), nil
 }
 
 func parseAuthorities(text []byte) (*x509.CertPool, error) {

@@ -44,16 +44,25 @@ const (
 // ErrExists: Create overwrites nothing.
 var ErrExists = errors.New("holds secrets already")
 
-// Exist reports whether Create has made the files in dir, or some of them.
-func Exist(dir string) (bool, error) {
-	for _, name := range []string{AuthorityFile, AuthorityKeyFile, CertificateFile, KeyFile, GossipKeyFile} {
-		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
-			return true, nil
-		} else if !errors.Is(err, fs.ErrNotExist) {
-			return false, err
+// Exist reports whether Create has made the files in dir, or some of them, and
+// which of those that peers need are missing then: it was cut off, or somebody has
+// taken them away. An empty file counts as missing.
+func Exist(dir string, http Hosts) (there bool, missing []string, err error) {
+	needed := []string{AuthorityFile, CertificateFile, KeyFile, GossipKeyFile}
+	if !http.empty() {
+		needed = append(needed, HTTPCertificateFile, HTTPKeyFile)
+	}
+	for _, name := range append(needed, AuthorityKeyFile) {
+		info, err := os.Lstat(filepath.Join(dir, name))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return false, nil, err
+		}
+		there = there || err == nil
+		if name != AuthorityKeyFile && (err != nil || info.Size() == 0) {
+			missing = append(missing, name)
 		}
 	}
-	return false, nil
+	return there, missing, nil
 }
 
 // Hosts are the names and addresses of an HTTP server.
@@ -104,7 +113,7 @@ func Create(dir, cluster string, http Hosts, now time.Time) (err error) {
 	} else if info.Mode().Perm()&others != 0 {
 		return fmt.Errorf("%s has mode %04o: others can enter it: chmod 0700", dir, info.Mode().Perm())
 	}
-	if there, err := Exist(dir); err != nil || there {
+	if there, _, err := Exist(dir, Hosts{}); err != nil || there {
 		return errors.Join(err, errorIf(there, dir))
 	}
 	var written []string

@@ -1,7 +1,6 @@
 package secrets
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
@@ -31,22 +30,14 @@ type ServerCertificate struct {
 // that time, if they trust whoever signed it. While the clock is plainly wrong
 // dates do not count.
 func (f ServerFiles) Load(now time.Time) (*ServerCertificate, error) {
-	cert, err := readPublic(f.Certificate)
+	own, content, err := loadPair(f.Certificate, f.Key)
 	if err != nil {
 		return nil, err
-	}
-	key, err := readSecret(f.Key)
-	if err != nil {
-		return nil, err
-	}
-	own, err := tls.X509KeyPair(cert, key)
-	if err != nil {
-		return nil, fmt.Errorf("%s and %s: %w", f.Certificate, f.Key, err)
 	}
 	if err := examineServer(own.Leaf, now); err != nil {
 		return nil, fmt.Errorf("%s: %w", f.Certificate, err)
 	}
-	return &ServerCertificate{own: own, content: sha256.Sum256(bytes.Join([][]byte{cert, key}, []byte{0}))}, nil
+	return &ServerCertificate{own: own, content: sha256.Sum256(content)}, nil
 }
 
 func examineServer(leaf *x509.Certificate, now time.Time) error {

@@ -15,6 +15,8 @@ import (
 	"github.com/lookupd/lookupd/httpapi"
 )
 
+const checkName = "check"
+
 // Exit codes of check: Nagios'.
 const (
 	checkOK      = 0
@@ -43,7 +45,7 @@ func newCheck(o *options) *cobra.Command {
 	c := &checkOptions{options: o}
 	var local, quiet bool
 	cmd := &cobra.Command{
-		Use:   "check",
+		Use:   checkName,
 		Short: "Says what is wrong, what it means and what to do",
 		Long: "Says what is wrong, what it means and what to do: what the peer that is asked finds, and whether each\n" +
 			"peer and each nsqd answers from here at the address that it announces.\n" +
@@ -202,14 +204,23 @@ func probe(ctx context.Context, rule string, addresses map[string]string, timeou
 	return findings
 }
 
+// labelValue escapes what stands in quotes in Prometheus' text.
+var labelValue = strings.NewReplacer(`\`, `\\`, "\n", `\n`, `"`, `\"`)
+
 func (c *checkOptions) printCheck(d httpapi.Check) {
 	switch c.format {
 	case formatJSON:
 		_ = c.printAsJSON(d) // it holds texts and numbers
 	case "prometheus":
 		fmt.Fprintln(c.out, "# HELP lookupd_check What lookupctl check finds: 0 ok, 1 warning, 2 critical.\n# TYPE lookupd_check gauge")
-		for _, f := range d.Findings {
-			fmt.Fprintf(c.out, "lookupd_check{rule=%q,subject=%q} %d\n", f.Rule, f.Subject, map[httpapi.Level]int{httpapi.LevelWarn: 1, httpapi.LevelCrit: 2}[f.Level])
+		told := map[string]bool{}
+		for _, f := range d.Findings { // the worst first
+			series := fmt.Sprintf("lookupd_check{rule=\"%s\",subject=\"%s\"}", labelValue.Replace(f.Rule), labelValue.Replace(f.Subject))
+			if told[series] {
+				continue // Prometheus refuses all of a text that tells one twice
+			}
+			told[series] = true
+			fmt.Fprintln(c.out, series, map[httpapi.Level]int{httpapi.LevelWarn: 1, httpapi.LevelCrit: 2}[f.Level])
 		}
 	case "nagios":
 		word := map[httpapi.Level]string{httpapi.LevelOK: "OK", httpapi.LevelWarn: "WARNING", httpapi.LevelCrit: "CRITICAL"}[d.Level]

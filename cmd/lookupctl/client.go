@@ -9,10 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
+	"net/http/httptrace"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -31,31 +32,37 @@ type answer struct {
 // error of its own: what 200 and 404 say is final, a peer without a quorum may
 // have a neighbour with one.
 func (o *options) get(ctx context.Context, path string) (answer, error) {
-	return o.ask(ctx, http.MethodGet, path, nil, func(error) bool { return true })
+	return o.ask(ctx, http.MethodGet, path, nil)
 }
 
 // change is get for a request that changes something. The next address is tried
 // only when the last surely did nothing, or says that it is done once or not at
 // all.
 func (o *options) change(ctx context.Context, method, path string, body []byte) (answer, error) {
-	return o.ask(ctx, method, path, body, func(err error) bool {
-		var op *net.OpError
-		return errors.As(err, &op) && op.Op == "dial"
-	})
+	return o.ask(ctx, method, path, body)
 }
 
-func (o *options) ask(ctx context.Context, method, path string, body []byte, goOn func(error) bool) (answer, error) {
+// notReached is the error of a request for which there was no connection, TLS
+// included: the peer surely did nothing.
+type notReached struct{ error }
+
+func (e notReached) Unwrap() error { return e.error }
+
+// ask gives each address its share of the time to be reached. A change may then
+// take all that is left, for it cannot be begun again elsewhere.
+func (o *options) ask(ctx context.Context, method, path string, body []byte) (answer, error) {
 	deadline := time.Now().Add(o.timeout)
 	var last answer
 	var errs []error
 	for i, address := range o.addresses {
-		share := time.Until(deadline) / time.Duration(len(o.addresses)-i)
-		if method != http.MethodGet {
-			share = time.Until(deadline)
+		left := time.Until(deadline)
+		share, within := left/time.Duration(len(o.addresses)-i), left
+		if method == http.MethodGet {
+			within = share
 		}
-		a, err := o.askOne(ctx, method, address, path, body, share)
+		a, err := o.askOne(ctx, method, address, path, body, share, within)
 		switch {
-		case err != nil && !goOn(err):
+		case err != nil && method != http.MethodGet && !errors.As(err, new(notReached)):
 			return answer{}, fmt.Errorf("%w; it may have been done", err)
 		case err != nil:
 			errs = append(errs, err)
@@ -108,10 +115,22 @@ func newClient(caFile string) (*http.Client, error) {
 	return &http.Client{Transport: transport}, nil
 }
 
-func (o *options) askOne(ctx context.Context, method, address, path string, body []byte, timeout time.Duration) (answer, error) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+func (o *options) askOne(ctx context.Context, method, address, path string, body []byte, reachWithin, within time.Duration) (answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
+	ctx, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
+	late := time.AfterFunc(reachWithin, func() { giveUp(errors.New("no connection in time")) })
+	defer late.Stop()
+	var reached atomic.Bool
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) {
+		late.Stop()
+		reached.Store(true)
+	}})
 	response, err := o.open(ctx, method, address, path, body)
+	if err != nil && !reached.Load() {
+		return answer{}, notReached{err}
+	}
 	if err != nil {
 		return answer{}, err
 	}
@@ -135,7 +154,7 @@ func (a answer) failure() error {
 	}
 	switch word {
 	case "NO_QUORUM":
-		return exitError{exitNoQuorum, a.address + " has no quorum, so it cannot vouch for an answer; --stale shows what it has"}
+		return exitError{exitNoQuorum, a.address + " has no quorum: it cannot vouch for an answer, and a change is made or not; lookupctl status says which peers are missing, --stale shows what it has"}
 	case "TLS_REQUIRED":
 		return fmt.Errorf("%s speaks TLS: give it as -a https://..., and --ca-file if the system does not know its authority", a.address)
 	case "UNAUTHORIZED":

@@ -31,10 +31,13 @@ func (o *options) saveFile(path string, fill func(io.Writer) error) (size int64,
 	if info, statErr := aside.Stat(); statErr == nil {
 		size = info.Size()
 	}
-	if err = errors.Join(err, aside.Close()); err != nil {
+	if err = errors.Join(err, aside.Close()); err == nil {
+		err = os.Rename(aside.Name(), path)
+	}
+	if err != nil {
 		return 0, errors.Join(err, os.Remove(aside.Name()))
 	}
-	return size, errors.Join(os.Rename(aside.Name(), path), store.SyncDir(filepath.Dir(path)))
+	return size, store.SyncDir(filepath.Dir(path))
 }
 
 // counter is a reader that says, on a line of a terminal, how far it is.

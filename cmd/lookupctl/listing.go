@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -86,8 +87,8 @@ func (o *options) sentence(format string, args ...any) {
 }
 
 // confirmed asks before something is changed or deleted. Without a terminal
-// nobody can answer: then --yes is needed.
-func (o *options) confirmed(question string) error {
+// nobody can answer: then --yes is needed. The end of ctx is a no.
+func (o *options) confirmed(ctx context.Context, question string) error {
 	switch {
 	case o.yes:
 		return nil
@@ -95,9 +96,21 @@ func (o *options) confirmed(question string) error {
 		return usageError{fmt.Errorf("%s --yes says so where nobody can be asked, --dry-run shows what would be done", question)}
 	}
 	fmt.Fprintf(o.err, "%s [y/N] ", question)
-	line, err := bufio.NewReader(o.in).ReadString('\n')
-	if err == nil && slices.Contains([]string{"y", "yes"}, strings.ToLower(strings.TrimSpace(line))) {
-		return nil
+	answers := make(chan string, 1)
+	go func() { // nothing ends a read of a terminal: it may wait until the process ends
+		line, err := bufio.NewReader(o.in).ReadString('\n')
+		if err != nil {
+			line = ""
+		}
+		answers <- line
+	}()
+	select {
+	case line := <-answers:
+		if ctx.Err() == nil && slices.Contains([]string{"y", "yes"}, strings.ToLower(strings.TrimSpace(line))) {
+			return nil
+		}
+	case <-ctx.Done():
+		fmt.Fprintln(o.err)
 	}
 	return exitError{exitFailed, "nothing was changed"}
 }

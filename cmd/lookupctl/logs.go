@@ -51,40 +51,45 @@ func (o *options) logs(ctx context.Context, lines int, follow bool) error {
 	return nil
 }
 
-// openStream asks the addresses in order until one begins to answer with 200, each
-// for --timeout; the answer may then take as long as it takes.
+// openStream asks the addresses in order, as get does, each for --timeout; the
+// answer may then take as long as it takes.
 func (o *options) openStream(ctx context.Context, path string) (*http.Response, error) {
 	var errs []error
 	for _, address := range o.addresses {
-		response, err := o.openStreamAt(ctx, address, path)
+		response, final, err := o.openStreamAt(ctx, address, path)
 		if err == nil {
 			return response, nil
 		}
 		errs = append(errs, err)
+		if final {
+			break
+		}
 	}
 	return nil, errors.Join(errs...)
 }
 
-func (o *options) openStreamAt(ctx context.Context, address, path string) (*http.Response, error) {
+// openStreamAt also reports whether an error is what every peer would say.
+func (o *options) openStreamAt(ctx context.Context, address, path string) (r *http.Response, final bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	late := time.AfterFunc(o.timeout, cancel)
 	response, err := o.open(ctx, http.MethodGet, address, path, nil)
 	late.Stop()
 	if err != nil {
 		cancel()
-		return nil, err
+		return nil, false, err
 	}
 	if response.StatusCode == http.StatusOK {
 		response.Body = cancelling{response.Body, cancel}
-		return response, nil
+		return response, false, nil
 	}
 	defer cancel()
 	defer response.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxDocument))
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	return nil, answer{address: address, status: response.StatusCode, body: body}.failure()
+	final = response.StatusCode < http.StatusInternalServerError
+	return nil, final, answer{address: address, status: response.StatusCode, body: body}.failure()
 }
 
 // cancelling ends the request when its answer is closed.

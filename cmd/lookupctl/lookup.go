@@ -25,6 +25,16 @@ type lookupDocument struct {
 	} `json:"producers"`
 }
 
+// offeredBy reports whether a producer has that broadcast address and HTTP port.
+func (d lookupDocument) offeredBy(node string) bool {
+	for _, p := range d.Producers {
+		if net.JoinHostPort(p.BroadcastAddress, strconv.Itoa(p.HTTPPort)) == node || fmt.Sprintf("%s:%d", p.BroadcastAddress, p.HTTPPort) == node {
+			return true
+		}
+	}
+	return false
+}
+
 func newLookup(o *options) *cobra.Command {
 	return o.watchable(&cobra.Command{
 		Use:   "lookup TOPIC",

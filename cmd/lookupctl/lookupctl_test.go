@@ -110,6 +110,43 @@ func TestStatusTable(t *testing.T) {
 	}
 }
 
+// TestStatusNamesWhoIsUpgradedNext: one after the other, the leader last, and
+// nobody while one is down or none may be missed.
+func TestStatusNamesWhoIsUpgradedNext(t *testing.T) {
+	const old, fresh = "0.1.0", "0.2.0"
+	for name, test := range map[string]struct {
+		versions  [3]string // of a, b and c, which leads
+		latest    int       // who was started last
+		tolerance int
+		state     cluster.State
+		want      string
+	}{
+		"one version":     {[3]string{old, old, old}, 1, 1, cluster.StateHealthy, ""},
+		"b is done":       {[3]string{old, fresh, old}, 1, 1, cluster.StateHealthy, "a"},
+		"a and b are":     {[3]string{fresh, fresh, old}, 0, 1, cluster.StateHealthy, "c"},
+		"back again":      {[3]string{fresh, old, fresh}, 1, 1, cluster.StateHealthy, "a"},
+		"none may go":     {[3]string{old, fresh, old}, 1, 0, cluster.StateHealthy, ""},
+		"another is down": {[3]string{old, fresh, old}, 1, 1, cluster.StateDegraded, ""},
+	} {
+		s := degraded()
+		s.State, s.Tolerance = test.state, test.tolerance
+		for i := range s.Peers {
+			s.Peers[i].Version, s.Peers[i].Health, s.Peers[i].UptimeMS = test.versions[i], cluster.HealthOK, 1_000_000
+		}
+		s.Peers[test.latest].UptimeMS = 5_000
+		_, out, _ := call(t, nil, "status", "-a", peer(t, 200, map[string]any{"/v1/status": s}))
+		var named string
+		for line := range strings.Lines(out) {
+			if strings.Contains(line, "-> upgrade it next") {
+				named += strings.Fields(line)[0]
+			}
+		}
+		if named != test.want {
+			t.Errorf("%s: %q is named, want %q:\n%s", name, named, test.want, out)
+		}
+	}
+}
+
 func TestStatusShowsIDsOfTwins(t *testing.T) {
 	s := degraded()
 	s.Peers[1].Name = "a"
@@ -161,8 +198,11 @@ func TestErrorsSayWhatNext(t *testing.T) {
 	}{
 		{[]string{"statsu"}, "did you mean status?"},
 		{[]string{"dev", "kil"}, "did you mean kill?"},
-		{[]string{"status", "-addres=x"}, "--addres"},
+		{[]string{"status", "-addres=x"}, "did you mean --address?"},
+		{[]string{"peer", "remove", "c", "--dryrun"}, "did you mean --dry-run?"},
+		{[]string{"status", "--bogus"}, "unknown flag: --bogus\nSee: lookupctl status --help"},
 		{[]string{"lookup", "t", "-a", peer(t, 503, map[string]any{"/lookup?topic=t": map[string]string{"message": "NO_QUORUM"}})}, "--stale"},
+		{[]string{"topic", "create", "t", "-a", peer(t, 503, map[string]any{"/topic/create?topic=t": map[string]string{"message": "NO_QUORUM"}})}, "a change is made or not; lookupctl status"},
 		{[]string{"status", "-a", nobody(t)}, "is lookupd running"},
 		{[]string{"dev", "kill", "a", "-dir", t.TempDir()}, "lookupctl dev"},
 	} {

@@ -107,6 +107,20 @@ func TestLookingIntoAPeer(t *testing.T) {
 	}
 }
 
+// TestRefusedLogsAreAskedForOnce: what one peer refuses, the next would refuse too.
+func TestRefusedLogsAreAskedForOnce(t *testing.T) {
+	first, second := looked(t), looked(t)
+	first.answers["GET /v1/logs?lines=-3"] = http.StatusBadRequest
+	code, _, talk := call(t, nil, "logs", "-n=-3", "-a", first.address, "-a", second.address)
+	if code != exitFailed || strings.Count(talk, "WOULD_LOSE_QUORUM") != 1 || len(second.asked) > 0 { // what the fake fails with
+		t.Errorf("exit code %d: %s; the second was asked %v", code, talk, second.asked)
+	}
+	first.answers["GET /v1/logs?lines=100"] = http.StatusServiceUnavailable
+	if code, out, talk := call(t, nil, "logs", "-a", first.address, "-a", second.address); code != exitOK || out != "one\ntwo\n" {
+		t.Errorf("after one that is not well: exit code %d: %s%s", code, out, talk)
+	}
+}
+
 func TestDebugSavesABundle(t *testing.T) {
 	p := looked(t)
 	path := filepath.Join(t.TempDir(), "bundle.tar.gz")
@@ -125,6 +139,12 @@ func TestDebugSavesABundle(t *testing.T) {
 	}
 	if code, _, talk := call(t, nil, "debug", path, "-y", "-a", p.address); code != exitOK {
 		t.Errorf("with -y: exit code %d: %s", code, talk)
+	}
+	if code, _, talk := call(t, nil, "debug", filepath.Dir(path), "-y", "-a", p.address); code != exitFailed {
+		t.Errorf("over a directory: exit code %d: %s", code, talk)
+	}
+	if left, err := filepath.Glob(filepath.Join(filepath.Dir(filepath.Dir(path)), ".*")); err != nil || len(left) > 0 {
+		t.Errorf("over a directory: %v is left, %v", left, err)
 	}
 	whole := p.answers["GET /v1/bundle"].([]byte)
 	for name, bad := range map[string][]byte{"cut": whole[:len(whole)-9], "empty": {}, "no bundle": []byte("hello")} {

@@ -140,7 +140,7 @@ func (o *options) removePeer(ctx context.Context, name string, dryRun, force boo
 	if o.output != formatJSON {
 		fmt.Fprintln(o.out, plan.Sentence)
 	}
-	if err := o.confirmed(fmt.Sprintf("Remove %s (%s)?", plan.Name, plan.ID)); err != nil {
+	if err := o.confirmed(ctx, fmt.Sprintf("Remove %s (%s)?", plan.Name, plan.ID)); err != nil {
 		return err
 	}
 	var done cluster.Removal

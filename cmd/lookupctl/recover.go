@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -32,7 +33,7 @@ func newRecover(o *options) *cobra.Command {
 			"join with empty directories; those that they have are of the old cluster, and refused. A raft/peers.json in\n" +
 			"DIR must name that peer alone, and is taken away.",
 		Args: exactly("DIR"),
-		RunE: func(_ *cobra.Command, args []string) error { return o.recoverApply(args[0], dryRun) },
+		RunE: func(cmd *cobra.Command, args []string) error { return o.recoverApply(cmd.Context(), args[0], dryRun) },
 	}
 	apply.Flags().BoolVar(&dryRun, "dry-run", false, "only say what would be done")
 	cmd.AddCommand(&cobra.Command{
@@ -67,28 +68,28 @@ func (o *options) recoverPlan(dirs []string) error {
 	}
 	o.print(l)
 	o.sentence("%s", whatMayBeLost(best, all))
-	o.sentence("Next: lookupctl recover apply %s, start that peer, then the others with empty directories and -join.", best.Path)
 	return nil
 }
 
-// whatMayBeLost compares those that are left with a quorum: what was
-// acknowledged is on a majority of the voters, so on one of any set that
+// whatMayBeLost compares those that are left with a quorum, and says what to do:
+// what was acknowledged is on a majority of the voters, so on one of any set that
 // every majority meets.
 func whatMayBeLost(best cluster.Remains, all []cluster.Remains) string {
 	left := 0
-	for _, r := range all {
-		if slices.Contains(best.Voters, r.ID) {
+	for _, voter := range best.Voters { // a directory and a copy of it are one voter
+		if slices.ContainsFunc(all, func(r cluster.Remains) bool { return r.ID == voter }) {
 			left++
 		}
 	}
 	voters, quorum := len(best.Voters), len(best.Voters)/2+1
+	next := fmt.Sprintf("Next: lookupctl recover apply %s, start that peer, then the others with empty directories and -join.", best.Path)
 	switch {
 	case left >= quorum:
 		return fmt.Sprintf("%d of %d voters are here, a quorum: start them, nothing needs to be recovered.", left, voters)
 	case left > voters-quorum:
-		return fmt.Sprintf("%d of %d voters are here: every acknowledged change is among them.", left, voters)
+		return fmt.Sprintf("%d of %d voters are here: every acknowledged change is among them.\n%s", left, voters, next)
 	}
-	return fmt.Sprintf("%d of %d voters are here: acknowledged changes that only the others have would be lost.", left, voters)
+	return fmt.Sprintf("%d of %d voters are here: acknowledged changes that only the others have would be lost.\n%s", left, voters, next)
 }
 
 func idNames(ids []registry.NodeID) string {
@@ -107,7 +108,7 @@ func stopFirst(err error) error {
 	return err
 }
 
-func (o *options) recoverApply(dir string, dryRun bool) error {
+func (o *options) recoverApply(ctx context.Context, dir string, dryRun bool) error {
 	r, err := cluster.Examine(dir)
 	if err != nil {
 		return stopFirst(err)
@@ -125,8 +126,11 @@ func (o *options) recoverApply(dir string, dryRun bool) error {
 	if dryRun {
 		return nil
 	}
-	if err := o.confirmed("Recover from " + dir + "?"); err != nil {
+	if err := o.confirmed(ctx, "Recover from "+dir+"?"); err != nil {
 		return err
+	}
+	if err := os.Mkdir(backup, 0o700); err != nil {
+		return err // another's, and perhaps the only copy
 	}
 	if err := copyDirectory(dir, backup); err != nil {
 		return errors.Join(fmt.Errorf("copy: %w", err), os.RemoveAll(backup))
@@ -174,7 +178,8 @@ func giveTo(file fs.FileInfo, path string) error {
 	return os.Lchown(path, int(owner.Uid), int(owner.Gid))
 }
 
-// copyDirectory copies files and directories with their owners, and makes them last.
+// copyDirectory copies files and directories, with their owners, into a directory
+// that is there, and makes them last.
 func copyDirectory(from, to string) error {
 	err := filepath.WalkDir(from, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
@@ -191,7 +196,9 @@ func copyDirectory(from, to string) error {
 		target := filepath.Join(to, relative)
 		switch {
 		case entry.IsDir():
-			err = os.Mkdir(target, 0o700)
+			if relative != "." {
+				err = os.Mkdir(target, 0o700)
+			}
 		case entry.Type().IsRegular():
 			err = copyFile(path, target)
 		default:

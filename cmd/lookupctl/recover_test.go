@@ -37,9 +37,12 @@ func TestWhatMayBeLost(t *testing.T) {
 		{"a b c d e", "a b c", "a quorum"},
 		{"a b c", "a x y", "1 of 3 voters are here"},
 		{"a", "a", "a quorum"},
+		{"a b c", "a a", "would be lost"}, // a copy
 	} {
 		if got := of(test.voters, test.left); !strings.Contains(got, test.want) {
 			t.Errorf("voters %s, left %s: %s; want %q", test.voters, test.left, got, test.want)
+		} else if strings.Contains(got, "recover apply") == (test.want == "a quorum") {
+			t.Errorf("voters %s, left %s: %s: it must be recovered only where there is no quorum", test.voters, test.left, got)
 		}
 	}
 }
@@ -138,4 +141,29 @@ func TestRecoverALinkAndItsOwner(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// TestRecoverKeepsOtherBackups: a second attempt in the same second leaves the
+// copy of the first alone.
+func TestRecoverKeepsOtherBackups(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a")
+	stoppedPeer(t, dir)
+	var backups []string
+	for second := range 10 {
+		at := time.Now().Add(time.Duration(second) * time.Second)
+		backups = append(backups, dir+".before-recovery-"+at.UTC().Format("20060102T150405Z"))
+	}
+	for _, backup := range backups {
+		if err := os.MkdirAll(filepath.Join(backup, "only copy"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if code, _, talk := call(t, nil, "recover", "apply", "-y", dir); code != exitFailed || !strings.Contains(talk, "exists") {
+		t.Errorf("exit code %d: %s", code, talk)
+	}
+	for _, backup := range backups {
+		if _, err := os.Stat(filepath.Join(backup, "only copy")); err != nil {
+			t.Error(err)
+		}
+	}
 }

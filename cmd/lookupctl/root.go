@@ -12,8 +12,10 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/lookupd/lookupd/cmd/internal/build"
+	"github.com/lookupd/lookupd/cmd/internal/nearest"
 	"github.com/lookupd/lookupd/httpapi"
 )
 
@@ -72,7 +74,7 @@ type usageError struct{ error }
 func run(ctx context.Context, args []string, s streams, getenv func(string) string) int {
 	root := newRoot(s, getenv)
 	root.SetArgs(longOptions(args))
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	var exit exitError
 	var usage usageError
 	switch {
@@ -84,7 +86,10 @@ func run(ctx context.Context, args []string, s streams, getenv func(string) stri
 		}
 		return exit.code
 	case errors.As(err, &usage):
-		fmt.Fprintf(s.err, "lookupctl: %v\nSee: lookupctl --help\n", err)
+		fmt.Fprintf(s.err, "lookupctl: %v\nSee: %s --help\n", err, cmd.CommandPath())
+		if cmd.Name() == checkName { // 2 would be an alarm about the cluster
+			return checkUnknown
+		}
 		return exitUsage
 	}
 	fmt.Fprintf(s.err, "lookupctl: %v\n", err)
@@ -107,7 +112,7 @@ func newRoot(s streams, getenv func(string) string) *cobra.Command {
 	}
 	root.SetOut(s.out)
 	root.SetErr(s.err)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError{explainFlag(cmd, err)} })
 
 	flags := root.PersistentFlags()
 	flags.StringSliceVarP(&o.addresses, "address", "a", nil,
@@ -174,13 +179,32 @@ func splitList(text string) []string {
 	return strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' })
 }
 
-// noArguments and exactlyOne check positional arguments.
+const typos = 2 // letters that may be wrong in what is named instead
+
+// explainFlag names the flag that was meant, if it can be told.
+func explainFlag(cmd *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	if !errors.As(err, &unknown) {
+		return err
+	}
+	var names []string
+	cmd.Flags().VisitAll(func(f *pflag.Flag) { // those of the root too
+		if !f.Hidden {
+			names = append(names, f.Name)
+		}
+	})
+	if near := nearest.Of(unknown.GetSpecifiedName(), names, typos); near != "" {
+		return fmt.Errorf("%w; did you mean --%s?", err, near)
+	}
+	return err
+}
+
+// noArguments and those below check positional arguments.
 func noArguments(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
 	message := fmt.Sprintf("unknown command %q for %q", args[0], cmd.CommandPath())
-	const typos = 2 // letters that may be wrong in a suggestion
 	cmd.SuggestionsMinimumDistance = typos
 	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
 		message += "; did you mean " + strings.Join(near, " or ") + "?"

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -50,9 +51,13 @@ func (o *options) initSecrets(dir, cluster string, http []string, ifAbsent bool)
 	if err != nil {
 		return usageError{fmt.Errorf("--http: %w", err)}
 	}
-	there, err := secrets.Exist(dir)
+	there, missing, err := secrets.Exist(dir, hosts)
 	if err != nil {
 		return err
+	}
+	if there && ifAbsent && len(missing) > 0 {
+		return fmt.Errorf("%s holds a part of the secrets alone, %s lacking: put that there, or empty it if no peer uses what it holds",
+			dir, strings.Join(missing, " and "))
 	}
 	if there && ifAbsent {
 		fmt.Fprintf(o.err, "%s holds secrets already; nothing was changed.\n", dir)

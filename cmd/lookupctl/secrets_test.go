@@ -60,6 +60,33 @@ func TestSecretsInit(t *testing.T) {
 	}
 }
 
+// TestSecretsInitIfAbsentFindsAPart: after an init that was cut off, peers would
+// fail for want of a file, again and again, if this one succeeded.
+func TestSecretsInitIfAbsentFindsAPart(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "s")
+	ifAbsent := func(code int, want string, options ...string) {
+		t.Helper()
+		got, _, talk := call(t, nil, append([]string{"secrets", "init", dir, "--if-absent"}, options...)...)
+		if got != code || !strings.Contains(talk, want) {
+			t.Errorf("exit code %d, want %d: %s", got, code, talk)
+		}
+	}
+	ifAbsent(exitOK, "Made ")
+	ifAbsent(exitFailed, "http.pem and http-key.pem lacking", "--http=host1")
+	if err := os.Remove(filepath.Join(dir, secrets.AuthorityKeyFile)); err != nil { // it belongs into a safe
+		t.Fatal(err)
+	}
+	ifAbsent(exitOK, "nothing was changed")
+	if err := os.Remove(filepath.Join(dir, secrets.KeyFile)); err != nil {
+		t.Fatal(err)
+	}
+	ifAbsent(exitFailed, "peer-key.pem lacking")
+	if err := os.WriteFile(filepath.Join(dir, secrets.KeyFile), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ifAbsent(exitFailed, "peer-key.pem lacking")
+}
+
 func TestSecretsInitForHTTP(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "s")
 	code, out, talk := call(t, nil, "secrets", "init", dir, "--http=host1,10.0.0.1", "--http", "host2")

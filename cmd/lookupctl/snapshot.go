@@ -212,7 +212,7 @@ func (o *options) restore(ctx context.Context, path string, dryRun, replace bool
 	if dryRun || len(changes) == 0 {
 		return nil
 	}
-	if err := o.confirmed(fmt.Sprintf("Make these %s?", plural(len(changes), "change"))); err != nil {
+	if err := o.confirmed(ctx, fmt.Sprintf("Make these %s?", plural(len(changes), "change"))); err != nil {
 		return err
 	}
 	done, err := o.importChanges(ctx, changes)

@@ -2,10 +2,12 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lookupd/lookupd/cluster"
+	"github.com/lookupd/lookupd/registry"
 )
 
 func newStatus(o *options) *cobra.Command {
@@ -125,9 +128,33 @@ func sessions(p cluster.PeerStatus) string {
 	return text
 }
 
-// nextStep is what to do about a peer that is down.
+// upgradeNext returns the peer to restart next in an upgrade, the leader last, ""
+// if there is none or not now: all must be well, and the cluster bear its absence.
+// What the peer that was started last runs is taken for the new version.
+func upgradeNext(s cluster.Status) (next registry.NodeID) {
+	if s.State != cluster.StateHealthy || s.Tolerance == 0 || len(s.Peers) == 0 {
+		return ""
+	}
+	latest := slices.MinFunc(s.Peers, func(a, b cluster.PeerStatus) int { return cmp.Compare(a.UptimeMS, b.UptimeMS) })
+	for _, p := range s.Peers {
+		switch {
+		case p.Version == latest.Version:
+		case p.Role != cluster.RoleLeader:
+			return p.ID
+		default:
+			next = p.ID
+		}
+	}
+	return next
+}
+
+// nextStep is what to do about a peer that is down, or whose turn it is in an
+// upgrade.
 func nextStep(p cluster.PeerStatus, s cluster.Status) string {
 	if p.Health == cluster.HealthOK {
+		if p.ID == upgradeNext(s) {
+			return "-> upgrade it next"
+		}
 		return ""
 	}
 	step := "-> restart it"

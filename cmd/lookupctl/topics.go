@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 
 	"github.com/spf13/cobra"
 )
@@ -115,7 +116,7 @@ func (o *options) write(ctx context.Context, verb, path string, values url.Value
 			return nil
 		}
 		fmt.Fprintln(o.err, consequence)
-		if err := o.confirmed(fmt.Sprintf("Really %s %s?", verb, what)); err != nil {
+		if err := o.confirmed(ctx, fmt.Sprintf("Really %s %s?", verb, what)); err != nil {
 			return err
 		}
 	} else if dryRun {
@@ -151,10 +152,15 @@ func (o *options) consequence(ctx context.Context, verb, what string, values url
 		return "", err
 	}
 	producers := plural(len(d.Producers), "producer")
+	channel, node := values.Get("channel"), values.Get("node")
 	switch {
+	case verb == "tombstone" && !d.offeredBy(node):
+		return fmt.Sprintf("%s: no producer that consumers find has that broadcast address and HTTP port; nothing changes for them.", what), nil
 	case verb == "tombstone":
 		return fmt.Sprintf("%s: consumers of %s (%s now) do not find it until the tombstone ends.", what, values.Get("topic"), producers), nil
-	case values.Get("channel") != "":
+	case channel != "" && !slices.Contains(d.Channels, channel):
+		return "", fmt.Errorf("topic %q has no channel %q", values.Get("topic"), channel)
+	case channel != "":
 		return fmt.Sprintf("%s: %s of the topic; one that has the channel declares it again.", what, producers), nil
 	}
 	return fmt.Sprintf("%s: %s and %s go; a producer that has it declares it again.", what, producers, plural(len(d.Channels), "channel")), nil

@@ -1,9 +1,13 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -12,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/lookupd/lookupd/cluster"
 	"github.com/lookupd/lookupd/httpapi"
@@ -153,6 +158,9 @@ func TestVerbs(t *testing.T) {
 		{"topic tombstone orders n1:4151 -y", 0, "Tombstoned n1:4151 in topic orders", []string{"POST /topic/tombstone?node=n1%3A4151&topic=orders"}},
 		{"channel create orders c1", 0, "Created channel c1 of topic orders", []string{"POST /channel/create?channel=c1&topic=orders"}},
 		{"channel delete orders c1 -y", 0, "Deleted channel c1 of topic orders", []string{"POST /channel/delete?channel=c1&topic=orders"}},
+		{"topic tombstone orders n2:4151 --dry-run", 0, "nothing changes for them", nil},
+		{"channel delete orders c9 --dry-run", 1, `topic "orders" has no channel "c9"`, nil},
+		{"channel delete orders c9 -y", 1, `topic "orders" has no channel "c9"`, nil},
 		{"producers -o name", 0, "n1:4150\nn2:4150\n", nil},
 		{"producers", 0, "a, b (orphan)", nil},
 		{"producer show n1:4150", 0, "1.5s", nil},
@@ -184,6 +192,54 @@ func TestConfirmation(t *testing.T) {
 	}
 }
 
+// TestInterruptIsNoYes: an interrupt at the question ends the command, and what is
+// typed after it confirms nothing.
+func TestInterruptIsNoYes(t *testing.T) {
+	keyboard, typed := io.Pipe()
+	defer typed.Close()
+	ctx, interrupt := context.WithCancel(context.Background())
+	p := operated(t)
+	asked := make(chan struct{})
+	talk := writerFunc(func(text []byte) (int, error) {
+		if bytes.Contains(text, []byte("[y/N]")) {
+			close(asked)
+		}
+		return len(text), nil
+	})
+	go func() {
+		<-asked
+		interrupt()
+	}()
+	ended := make(chan int, 1)
+	go func() {
+		ended <- run(ctx, []string{"topic", "delete", "orders", "-a", p.address},
+			streams{out: io.Discard, err: talk, in: keyboard, interactive: true}, func(string) string { return "" })
+	}()
+	select {
+	case code := <-ended:
+		if code != exitFailed || len(p.changes()) > 0 {
+			t.Errorf("exit code %d after %v", code, p.changes())
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("it still waits for an answer")
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(text []byte) (int, error) { return f(text) }
+
+func TestNobodyAnswersAtDevNull(t *testing.T) {
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	if isTerminal(null) {
+		t.Error("it counts as a terminal, so that cron is asked and never told of --yes")
+	}
+}
+
 func TestTokenIsSent(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "token")
 	if err := os.WriteFile(path, []byte("0123456789abcdef\n"), 0o600); err != nil {
@@ -211,6 +267,38 @@ func TestChangesGoToTheNextAddress(t *testing.T) {
 	if code != exitFailed || !strings.Contains(talk, "may have been done") || len(good.changes()) != before {
 		t.Errorf("after one that was cut: exit code %d %s, %v", code, talk, good.changes())
 	}
+	for name, address := range map[string]string{"it never shakes hands": silent(t), "its certificate is not trusted": untrusted(t)} {
+		before := len(good.changes())
+		code, _, talk := call(t, nil, "topic", "create", "orders", "-timeout=2s", "-a", "https://"+address, "-a", good.address)
+		if code != exitOK || len(good.changes()) != before+1 {
+			t.Errorf("%s: exit code %d %s, %v", name, code, talk, good.changes())
+		}
+		code, _, talk = call(t, nil, "topic", "create", "orders", "-timeout=500ms", "-a", "https://"+address)
+		if code != exitFailed || strings.Contains(talk, "may have been done") {
+			t.Errorf("%s: exit code %d, and a lie: %s", name, code, talk)
+		}
+	}
+}
+
+// silent is an address where a connection is taken, and nothing comes of it.
+func silent(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	return listener.Addr().String()
+}
+
+// untrusted is a server with a certificate that nobody knows.
+func untrusted(t *testing.T) string {
+	t.Helper()
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	return server.Listener.Addr().String()
 }
 
 func TestCompletion(t *testing.T) {
@@ -273,6 +361,10 @@ func TestCheck(t *testing.T) {
 		{"prometheus", "--format prometheus", httpapi.LevelWarn, good.address, good.address, "lookupd_check{rule=\"lag\",subject=\"b\"} 1\n", 1},
 		{"json", "-o json", httpapi.LevelWarn, good.address, good.address, `"level":"warn"`, 1},
 		{"quiet", "-q", httpapi.LevelWarn, good.address, good.address, "", 1},
+		{"unknown option", "--bogus", httpapi.LevelOK, good.address, good.address, "--bogus", 3},
+		{"an option nearly right", "--quite", httpapi.LevelOK, good.address, good.address, "did you mean --quiet?", 3},
+		{"an argument", "b", httpapi.LevelOK, good.address, good.address, "unknown command", 3},
+		{"no such token", "--token-file /nothing", httpapi.LevelOK, good.address, good.address, "/nothing", 3},
 		{"unknown format", "--format xml", httpapi.LevelOK, good.address, good.address, "text, json, prometheus, nagios", 3},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -291,5 +383,24 @@ func TestCheck(t *testing.T) {
 	}
 	if code, _, _ := call(t, nil, "check", "--local", "-a", deaf); code != checkCrit {
 		t.Errorf("--local, nobody answers: exit code %d", code)
+	}
+}
+
+// TestPrometheusGetsEachSeriesOnce: of several findings of one rule and subject it
+// is the worst.
+func TestPrometheusGetsEachSeriesOnce(t *testing.T) {
+	document := httpapi.Check{Status: "Degraded."}
+	for _, f := range []httpapi.Finding{
+		{Rule: "quorum", Level: httpapi.LevelWarn, What: "no other voter may fail"},
+		{Rule: "quorum", Level: httpapi.LevelCrit, What: "4 voters survive no more failures than 3"},
+		{Rule: "producers", Level: httpapi.LevelWarn, Subject: "a\\b\"c\u00ad:4150", What: "an odd name"},
+	} {
+		document.Add(f)
+	}
+	p := newFakePeer(t, map[string]any{"GET /v1/check": document, "GET /v1/status": degraded()})
+	_, out, talk := call(t, nil, "check", "--format=prometheus", "--probe=false", "-a", p.address)
+	want := "lookupd_check{rule=\"quorum\",subject=\"\"} 2\nlookupd_check{rule=\"producers\",subject=\"a\\\\b\\\"c\u00ad:4150\"} 1\n"
+	if !strings.HasSuffix(out, "gauge\n"+want) {
+		t.Errorf("%s%s\nwant %s", out, talk, want)
 	}
 }

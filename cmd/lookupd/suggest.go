@@ -7,6 +7,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/lookupd/lookupd/cmd/internal/nearest"
 )
 
 // elsewhere are flags that other daemons have for what lookupd calls otherwise.
@@ -35,14 +37,12 @@ func explainFlag(err error, fs *flag.FlagSet) error {
 // didYouMean returns "", or the nearest flag as a question; sep is what stands
 // between its words there.
 func didYouMean(name string, fs *flag.FlagSet, sep string) string {
-	best, distance := elsewhere[name], 0
+	best := elsewhere[name]
 	if best == "" {
-		distance = 4
-		fs.VisitAll(func(f *flag.Flag) {
-			if d := editDistance(name, f.Name); d < distance {
-				best, distance = f.Name, d
-			}
-		})
+		const typos = 3
+		var names []string
+		fs.VisitAll(func(f *flag.Flag) { names = append(names, f.Name) })
+		best = nearest.Of(name, names, typos)
 	}
 	if best == "" {
 		return ""
@@ -53,27 +53,6 @@ func didYouMean(name string, fs *flag.FlagSet, sep string) string {
 		best = strings.ReplaceAll(best, "-", sep)
 	}
 	return fmt.Sprintf(": did you mean %s?", best)
-}
-
-// editDistance is Levenshtein's, on bytes.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }
 
 func sortedKeys(m map[string]any) []string { return slices.Sorted(maps.Keys(m)) }
