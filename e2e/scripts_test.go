@@ -26,10 +26,12 @@ import (
 // TestScripts runs what an operator does, as testdata/scripts tells it, with real
 // processes. Beside testscript's own the scripts have these commands:
 //
-//	cluster NAME...        found a cluster of these peers; $NAME is the HTTP address of each
+//	cluster NAME... [FLAG...] found a cluster of these peers; $NAME is the HTTP address of each
 //	peer NAME [FLAG...]    start one more, which joins all those before
 //	newer NAME [FLAG...]   the same, of version 9.0.0
 //	slow NAME [FLAG...]    the same, whose state stands still, so it is never ready
+//	stranger NAME [FLAG...] the same, which the others do not let in
+//	join FILE PART...      write a file that holds those, as a rename would
 //	topics N               create so many, one after another
 //	crash|halt|start NAME  SIGKILL; SIGTERM; start, and wait until it is ready
 //	launch NAME            start, without a wait
@@ -60,7 +62,7 @@ func TestScripts(t *testing.T) {
 					return nil
 				},
 				Cmds: map[string]func(*testscript.TestScript, bool, []string){
-					"cluster": s.found, "peer": s.peer(binaries.lookupd), "newer": s.peer(binaries.newer), "slow": s.slow, "topics": s.topics, "nsqd": s.startOneNSQD, "publish": s.publish,
+					"cluster": s.found, "peer": s.peer(binaries.lookupd), "newer": s.peer(binaries.newer), "slow": s.launch(binaries.slow), "stranger": s.launch(binaries.lookupd), "join": joinFiles, "topics": s.topics, "nsqd": s.startOneNSQD, "publish": s.publish,
 					"crash":  s.each(func(p *supervisor.Peer) error { return p.Kill() }),
 					"halt":   s.each(func(p *supervisor.Peer) error { return p.Stop(patience) }),
 					"launch": s.each((*supervisor.Peer).Start),
@@ -110,7 +112,11 @@ func (s *script) add(ts *testscript.TestScript, p *supervisor.Peer) {
 }
 
 // found starts peers that know nobody but each other.
-func (s *script) found(ts *testscript.TestScript, _ bool, names []string) {
+func (s *script) found(ts *testscript.TestScript, _ bool, args []string) {
+	names, flags := args, []string(nil)
+	if i := slices.IndexFunc(args, func(arg string) bool { return strings.HasPrefix(arg, "-") }); i >= 0 {
+		names, flags = args[:i], args[i:]
+	}
 	all := ports(s.t, len(names))
 	var join []string
 	for _, p := range all {
@@ -118,7 +124,7 @@ func (s *script) found(ts *testscript.TestScript, _ bool, names []string) {
 	}
 	var peers []*supervisor.Peer
 	for i, name := range names {
-		p := s.NewPeer(supervisor.PeerConfig{Name: name, Path: binaries.lookupd, Dir: s.dir, Ports: all[i], Join: join, Expect: len(names)})
+		p := s.NewPeer(supervisor.PeerConfig{Name: name, Path: binaries.lookupd, Dir: s.dir, Ports: all[i], Join: join, Expect: len(names), Args: flags})
 		ts.Check(p.Start())
 		s.add(ts, p)
 		peers = append(peers, p)
@@ -148,10 +154,23 @@ func (s *script) joining(path string, args []string) *supervisor.Peer {
 	})
 }
 
-func (s *script) slow(ts *testscript.TestScript, _ bool, args []string) {
-	p := s.joining(binaries.slow, args)
-	ts.Check(p.Start())
-	s.add(ts, p)
+// launch makes a command that starts a peer of that binary, which never gets ready.
+func (s *script) launch(path string) func(*testscript.TestScript, bool, []string) {
+	return func(ts *testscript.TestScript, _ bool, args []string) {
+		p := s.joining(path, args)
+		ts.Check(p.Start())
+		s.add(ts, p)
+	}
+}
+
+func joinFiles(ts *testscript.TestScript, _ bool, args []string) {
+	var all strings.Builder
+	for _, part := range args[1:] {
+		all.WriteString(ts.ReadFile(part))
+	}
+	path := ts.MkAbs(args[0])
+	ts.Check(os.WriteFile(path+".new", []byte(all.String()), 0o600))
+	ts.Check(os.Rename(path+".new", path))
 }
 
 func (s *script) topics(ts *testscript.TestScript, _ bool, args []string) {
