@@ -118,6 +118,17 @@ func (h *harness) build(tags ...string) (string, error) {
 	return path, fault.BuildWithClock(h.ctx, h.root, path, append([]string{"hashicorpmetrics"}, tags...)...)
 }
 
+// buildLookupctl makes what operators use.
+func (h *harness) buildLookupctl() (string, error) {
+	path := filepath.Join(h.dir, "lookupctl")
+	cmd := exec.CommandContext(h.ctx, "go", "build", "-tags", "hashicorpmetrics", "-o", path, "./cmd/lookupctl")
+	cmd.Dir = h.root
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build lookupctl: %w\n%s", err, out)
+	}
+	return path, nil
+}
+
 func (h *harness) line(kind string, seed uint64) ledger.Line {
 	return ledger.Line{Kind: kind, Commit: ledger.Commit(h.root), Seed: seed}
 }

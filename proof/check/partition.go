@@ -151,6 +151,9 @@ func (p *partition) addAnswered() {
 		case history.Nodes:
 			p.add(op.Client, &action{kind: askNodes, op: op}, p.nodesAnswer(op), op.Call, op.Return)
 			continue
+		case history.Backup:
+			p.addBackup(op)
+			continue
 		}
 		if op.Topic != p.topic.name {
 			continue
@@ -181,14 +184,25 @@ func (p *partition) actionOf(op *history.Op) *action {
 }
 
 func (p *partition) lookupAnswer(op *history.Op) answer {
-	got := answer{found: op.Outcome == history.OK}
-	for _, name := range op.Shown.Channels {
+	return p.shownAnswer(op.Shown, op.Outcome == history.OK)
+}
+
+func (p *partition) shownAnswer(shown registry.Topic, found bool) answer {
+	got := answer{found: found}
+	for _, name := range shown.Channels {
 		got.channels |= 1 << max(0, p.channel(name))
 	}
-	for _, info := range op.Shown.Producers {
+	for _, info := range shown.Producers {
 		got.show(p.producer(info))
 	}
 	return got
+}
+
+// addBackup adds what a backup shows of the topic, as two answers of one moment.
+func (p *partition) addBackup(op *history.Op) {
+	shown, found := op.Saved.Shown[p.topic.name]
+	p.add(op.Client, &action{kind: askLookup, op: op}, p.shownAnswer(shown, found), op.Call, op.Return)
+	p.add(op.Client, &action{kind: askNodes, op: op}, p.nodesAnswer(op), op.Call, op.Return)
 }
 
 func (p *partition) nodesAnswer(op *history.Op) (got answer) {
