@@ -121,12 +121,7 @@ func (h *harness) build(tags ...string) (string, error) {
 // buildLookupctl makes what operators use.
 func (h *harness) buildLookupctl() (string, error) {
 	path := filepath.Join(h.dir, "lookupctl")
-	cmd := exec.CommandContext(h.ctx, "go", "build", "-tags", "hashicorpmetrics", "-o", path, "./cmd/lookupctl")
-	cmd.Dir = h.root
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build lookupctl: %w\n%s", err, out)
-	}
-	return path, nil
+	return path, fault.BuildLookupctl(h.ctx, h.root, path)
 }
 
 func (h *harness) line(kind string, seed uint64) ledger.Line {

@@ -40,6 +40,7 @@ func mixed(ctx context.Context, args []string) error {
 	seed := fs.Uint64("seed", rand.Uint64N(1<<32), "`number` that all that is random comes from")
 	kinds := fs.String("faults", "", "`names` of the faults, with semicolons; empty: all; none: none")
 	binary := fs.String("binary", "", "`path` of a lookupd with the witness; empty: build one with its clock")
+	operators := fs.String("lookupctl", "", "`path` of lookupctl; empty: build one")
 	keep := fs.Bool("ledger", false, "add the run to the ledger")
 	if err := fs.Parse(args); err != nil {
 		return err
@@ -49,15 +50,16 @@ func mixed(ctx context.Context, args []string) error {
 		return err
 	}
 	defer h.close()
-	path := *binary
+	path, lookupctl := *binary, *operators
 	if path == "" {
 		if path, err = h.build("witness"); err != nil {
 			return err
 		}
 	}
-	lookupctl, err := h.buildLookupctl()
-	if err != nil {
-		return err
+	if lookupctl == "" {
+		if lookupctl, err = h.buildLookupctl(); err != nil {
+			return err
+		}
 	}
 	line, err := h.mixed(mixedPlan{binary: path, lookupctl: lookupctl, rounds: *rounds, length: *length, each: *each, kinds: *kinds, seed: *seed})
 	if *keep && line.Rounds > 0 {

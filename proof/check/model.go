@@ -33,6 +33,7 @@ type state struct {
 	holders  holderSet // of the topic
 	channel  [maxChannels]holderSet
 	newest   [maxHolders]uint16 // the latest session of each holder that was opened or ended
+	logged   uint32             // how many changes that only the log knows are done
 }
 
 // action is what an operation does to the state or asks of it; what does not
@@ -43,6 +44,7 @@ type action struct {
 	session   uint16 // counts the holder's sessions from 1, 0: never opened
 	channel   int8   // -1: the topic itself
 	producers uint32 // that a tombstone names
+	logged    uint32 // which change it is of those that only the log knows, from 1; 0: none of them
 	topic     *topic
 	op        *history.Op // for messages; nil if only the log knows it
 }
@@ -96,6 +98,12 @@ func (t *topic) producers(holders holderSet) (set uint32) {
 
 // step returns whether the answer is right in a state, and the next state.
 func (s state) step(a *action, got answer) (bool, state) {
+	if a.logged > 0 {
+		if a.logged != s.logged+1 {
+			return false, s
+		}
+		s.logged = a.logged
+	}
 	switch a.kind {
 	case doIdentify:
 		s.identify(a)
@@ -224,5 +232,5 @@ func (s *state) dropChannel(c int) {
 
 // drop removes the topic with all that belongs to it; sessions stay.
 func (s *state) drop() {
-	*s = state{open: s.open, newest: s.newest}
+	*s = state{open: s.open, newest: s.newest, logged: s.logged}
 }

@@ -240,8 +240,9 @@ func (p *partition) producer(info registry.ProducerInfo) uint32 {
 // addUnknown adds the changes whose outcome no client knows, but the log does.
 // Those that changed nothing there need not be placed. The log also bounds when
 // each took effect: not before anything that stands before it was called, and not
-// after anything that rests on it was answered. Without these bounds the search
-// would take for ever after an outage, when everything waits for everything.
+// after anything that rests on it was answered; and among themselves they keep the
+// log's order. Without that the search would take for ever after an outage, when
+// everything waits for everything.
 func (p *partition) addUnknown() {
 	answered := map[asked][]int64{} // when they were called
 	for _, op := range p.history.Ops {
@@ -253,7 +254,7 @@ func (p *partition) addUnknown() {
 	touched := p.touched()
 	unknown := p.unknown()
 	var s state
-	earliest := int64(0)
+	earliest, logged := int64(0), uint32(0)
 	for _, c := range p.log.Commands {
 		a, as, ok := p.actionOfCommand(c, touched)
 		if !ok {
@@ -272,6 +273,8 @@ func (p *partition) addUnknown() {
 		}
 		done := p.doneBy(c.Index)
 		earliest = max(earliest+1, p.calledAt(c, as, unknown)) // +1: in the log's order
+		logged++
+		a.logged = logged
 		p.add(clientOfLog, a, answer{found: true}, min(earliest, done), done)
 	}
 }

@@ -15,6 +15,16 @@ const Operator = 900
 // operateTimeout bounds one call of lookupctl, which gives a change 25 s.
 const operateTimeout = 40 * time.Second
 
+// BuildLookupctl builds lookupctl from the repository at root.
+func BuildLookupctl(ctx context.Context, root, out string) error {
+	cmd := exec.CommandContext(ctx, "go", "build", "-tags", "hashicorpmetrics", "-o", out, "./cmd/lookupctl")
+	cmd.Dir = root
+	if text, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build lookupctl: %w\n%s", err, text)
+	}
+	return nil
+}
+
 // needsRecorder is for what the judges are to judge.
 func needsRecorder(t *Target) string {
 	if t.Recorder == nil {

@@ -41,6 +41,13 @@ type Secrets struct {
 // secretFiles holds contents by the names that package secrets gives.
 type secretFiles map[string][]byte
 
+// with returns the files with some replaced.
+func (f secretFiles) with(others secretFiles) secretFiles {
+	all := maps.Clone(f)
+	maps.Copy(all, others)
+	return all
+}
+
 // dated is how long ago certificates were made, of the two years that they are
 // good for: so they outlive every wrong clock of this package.
 const dated = 365 * 24 * time.Hour
@@ -171,8 +178,7 @@ func (t *Target) takeStep(ctx context.Context, step secretFiles, restarted *supe
 			return err
 		}
 	}
-	t.Secrets.now = maps.Clone(t.Secrets.now)
-	maps.Copy(t.Secrets.now, step)
+	t.Secrets.now = t.Secrets.now.with(step)
 	from := map[string]int64{}
 	for _, p := range everyPeer(t, nil, nil) {
 		from[p.Name()] = logSize(p)
