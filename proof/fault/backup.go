@@ -186,30 +186,33 @@ func (t *Target) damage(from, to string) (string, error) {
 }
 
 // restoreBackup saves a backup, lets the load delete some of what it holds, and
-// restores it through another peer. All changes are recorded.
+// restores it through another peer; again, if nothing was gone by then. All
+// changes are recorded.
 func restoreBackup(ctx context.Context, t *Target) (string, error) {
 	peers := everyPeer(t, nil, nil)
-	b, err := t.save(ctx, peers[0])
-	if err != nil {
-		return "", err
-	}
-	if err := hold(ctx, t.between(time.Second, 4*time.Second)); err != nil { // the load goes on
-		return "", err
-	}
 	g, err := newGateway(t, peers[1])
 	if err != nil {
 		return "", err
 	}
 	defer g.close()
-	// Again until it ends well, which makes the rest, and something was to be done.
-	waiting, cancel := healing(ctx)
+	waiting, cancel := context.WithTimeout(ctx, healTimeout)
 	defer cancel()
-	err = supervisor.Poll(waiting, func(ctx context.Context) error {
-		_, err := t.lookupctl(ctx, g.address(), "snapshot", "restore", b.path)
-		if err == nil && g.imports() == 0 {
-			err = fmt.Errorf("%w: nothing was to be restored", ErrNoEvidence)
+	var b backup
+	for g.imports() == 0 {
+		if b, err = t.save(waiting, peers[0]); err != nil {
+			return "", err
 		}
-		return err
-	})
-	return fmt.Sprintf("%s, restored through %s: %d changes", b, peers[1].Name(), g.imports()), err
+		if err := hold(waiting, t.between(time.Second, 4*time.Second)); err != nil {
+			return "", fmt.Errorf("nothing was to be restored: %w", err)
+		}
+		// A restore that failed is made once more, which makes the rest.
+		err := supervisor.Poll(waiting, func(ctx context.Context) error {
+			_, err := t.lookupctl(ctx, g.address(), "snapshot", "restore", b.path)
+			return err
+		})
+		if err != nil {
+			return b.String(), err
+		}
+	}
+	return fmt.Sprintf("%s, restored through %s: %d changes", b, peers[1].Name(), g.imports()), nil
 }
