@@ -164,11 +164,11 @@ func renew(ctx context.Context, t *Target) (string, error) {
 }
 
 // takeStep gives all peers files and waits until all have read them, and some
-// time for what is under way on old connections. restarted, if it is not nil,
-// ends before and starts after.
+// time for what is under way on old connections. restarted, if it is not nil, is
+// killed before and starts after.
 func (t *Target) takeStep(ctx context.Context, step secretFiles, restarted *supervisor.Peer) error {
 	if restarted != nil {
-		if _, err := stop(restarted); err != nil {
+		if _, err := killAtOnce([]*supervisor.Peer{restarted}); err != nil {
 			return err
 		}
 	}
