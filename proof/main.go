@@ -118,6 +118,12 @@ func (h *harness) build(tags ...string) (string, error) {
 	return path, fault.BuildWithClock(h.ctx, h.root, path, append([]string{"hashicorpmetrics"}, tags...)...)
 }
 
+// buildLookupctl makes what operators use.
+func (h *harness) buildLookupctl() (string, error) {
+	path := filepath.Join(h.dir, "lookupctl")
+	return path, fault.BuildLookupctl(h.ctx, h.root, path)
+}
+
 func (h *harness) line(kind string, seed uint64) ledger.Line {
 	return ledger.Line{Kind: kind, Commit: ledger.Commit(h.root), Seed: seed}
 }

@@ -40,6 +40,7 @@ func mixed(ctx context.Context, args []string) error {
 	seed := fs.Uint64("seed", rand.Uint64N(1<<32), "`number` that all that is random comes from")
 	kinds := fs.String("faults", "", "`names` of the faults, with semicolons; empty: all; none: none")
 	binary := fs.String("binary", "", "`path` of a lookupd with the witness; empty: build one with its clock")
+	operators := fs.String("lookupctl", "", "`path` of lookupctl; empty: build one")
 	keep := fs.Bool("ledger", false, "add the run to the ledger")
 	if err := fs.Parse(args); err != nil {
 		return err
@@ -49,13 +50,18 @@ func mixed(ctx context.Context, args []string) error {
 		return err
 	}
 	defer h.close()
-	path := *binary
+	path, lookupctl := *binary, *operators
 	if path == "" {
 		if path, err = h.build("witness"); err != nil {
 			return err
 		}
 	}
-	line, err := h.mixed(mixedPlan{binary: path, rounds: *rounds, length: *length, each: *each, kinds: *kinds, seed: *seed})
+	if lookupctl == "" {
+		if lookupctl, err = h.buildLookupctl(); err != nil {
+			return err
+		}
+	}
+	line, err := h.mixed(mixedPlan{binary: path, lookupctl: lookupctl, rounds: *rounds, length: *length, each: *each, kinds: *kinds, seed: *seed})
 	if *keep && line.Rounds > 0 {
 		err = errors.Join(err, ledger.Append(h.root, line))
 	}
@@ -64,11 +70,13 @@ func mixed(ctx context.Context, args []string) error {
 
 type mixedPlan struct {
 	binary string
-	rounds int
-	length time.Duration
-	each   time.Duration
-	kinds  string
-	seed   uint64
+	// lookupctl is as in round.Config.
+	lookupctl string
+	rounds    int
+	length    time.Duration
+	each      time.Duration
+	kinds     string
+	seed      uint64
 	// inactive is as in round.Config.
 	inactive time.Duration
 	// topics is as in load.Config; 0: its default. With few of them what was
@@ -118,6 +126,9 @@ func (h *harness) mixed(plan mixedPlan) (ledger.Line, error) {
 
 func add(line *ledger.Line, r *round.Result) {
 	line.Rounds++
+	if r.Secure {
+		line.Secure++
+	}
 	line.Seconds += r.Seconds
 	if len(r.Problems) > 0 {
 		line.Thin++
@@ -159,7 +170,7 @@ func (h *harness) round(plan mixedPlan, seed uint64, peers int) (*round.Result, 
 	spec := supervisor.Spec{
 		Name: "round", Path: h.self, Log: filepath.Join(dir, "round.log"),
 		Args: []string{
-			"round", "-binary", plan.binary, "-dir", dir, "-out", out, "-peers", strconv.Itoa(peers),
+			"round", "-binary", plan.binary, "-lookupctl", plan.lookupctl, "-dir", dir, "-out", out, "-peers", strconv.Itoa(peers),
 			"-seed", strconv.FormatUint(seed, 10), "-length", plan.each.String(), "-faults", plan.kinds,
 			"-inactive", plan.inactive.String(), "-topics", strconv.Itoa(cmp.Or(plan.topics, load.DefaultConfig().Topics)),
 		},
@@ -191,6 +202,7 @@ func oneRound(ctx context.Context, args []string) error {
 	fs := flag.NewFlagSet("round", flag.ContinueOnError)
 	cfg := round.Config{Load: load.DefaultConfig()}
 	fs.StringVar(&cfg.Binary, "binary", "", "`path` of a lookupd with the witness")
+	fs.StringVar(&cfg.Lookupctl, "lookupctl", "", "`path` of lookupctl; empty: operators do nothing")
 	fs.StringVar(&cfg.Dir, "dir", "", "`path` of the directory that takes everything")
 	fs.IntVar(&cfg.Peers, "peers", 3, "`number` of peers")
 	fs.Uint64Var(&cfg.Seed, "seed", 1, "`number` that all that is random comes from")

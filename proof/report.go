@@ -55,7 +55,7 @@ func figures(lines []ledger.Line) string {
 	for _, l := range lines {
 		violations += len(l.Violations)
 		sum.Minutes += l.Minutes
-		sum.Rounds, sum.Thin = sum.Rounds+l.Rounds, sum.Thin+l.Thin
+		sum.Rounds, sum.Thin, sum.Secure = sum.Rounds+l.Rounds, sum.Thin+l.Thin, sum.Secure+l.Secure
 		sum.Witness, sum.Porcupine = sum.Witness+l.Witness, sum.Porcupine+l.Porcupine
 		sum.ReadsDuringFaults += l.ReadsDuringFaults
 		for kind, outcomes := range l.Ops {
@@ -77,8 +77,8 @@ func figures(lines []ledger.Line) string {
 		}
 	}
 	fmt.Fprintf(&b, "\nSum of %d runs, %.0f minutes: **%d violations**.\n\n", len(lines), sum.Minutes, violations)
-	fmt.Fprintf(&b, "Mixed rounds: %d (%d of them thin), %d operations checked by the witness, %d by porcupine, %d reads answered during faults.\n\n",
-		sum.Rounds, sum.Thin, sum.Witness, sum.Porcupine, sum.ReadsDuringFaults)
+	fmt.Fprintf(&b, "Mixed rounds: %d (%d of them thin, %d with mutual TLS between peers), %d operations checked by the witness, %d by porcupine, %d reads answered during faults.\n\n",
+		sum.Rounds, sum.Thin, sum.Secure, sum.Witness, sum.Porcupine, sum.ReadsDuringFaults)
 	table(&b, []string{"operation", "ok", "not-found", "unknown", "failed"}, sum.Ops)
 	b.WriteString("| fault that took effect | times |\n|---|---|\n")
 	for _, kind := range slices.Sorted(maps.Keys(sum.Faults)) {

@@ -66,12 +66,12 @@ func (p *Peer) args() []string {
 		"-data-path", p.DataPath(),
 		"-tcp-address", p.TCPAddress(),
 		"-http-address", p.HTTPAddress(),
-		"-peer-address", hostPort(c.PeerHost, c.Ports.Peer),
+		"-peer-address", p.PeerAddress(),
 		"-gossip-address", p.GossipAddress(),
 		"-broadcast-address", c.Host,
 	}
 	if c.PeerHost != c.Host {
-		args = append(args, "-peer-advertise-address", hostPort(c.PeerHost, c.Ports.Peer), "-gossip-advertise-address", p.GossipAddress())
+		args = append(args, "-peer-advertise-address", p.PeerAddress(), "-gossip-advertise-address", p.GossipAddress())
 	}
 	if c.Expect > 0 {
 		args = append(args, "-bootstrap-expect", strconv.Itoa(c.Expect))
@@ -98,6 +98,9 @@ func (p *Peer) TCPAddress() string { return hostPort(p.config.Host, p.config.Por
 
 // HTTPAddress is where consumers and nsqadmin ask.
 func (p *Peer) HTTPAddress() string { return hostPort(p.config.Host, p.config.Ports.HTTP) }
+
+// PeerAddress is where other peers' raft and calls reach this one.
+func (p *Peer) PeerAddress() string { return hostPort(p.config.PeerHost, p.config.Ports.Peer) }
 
 // GossipAddress is where other peers' gossip reaches this one.
 func (p *Peer) GossipAddress() string { return hostPort(p.config.PeerHost, p.config.Ports.Gossip) }

@@ -50,6 +50,34 @@ func story() (*history.History, *Log) {
 	return h, l
 }
 
+// addBackup lets an operator save the story's end.
+func addBackup(h *history.History) *history.Op {
+	info := h.Ops[2].Shown.Producers[0]
+	op := &history.Op{
+		Client: 9, Kind: history.Backup, Outcome: history.OK, Peer: "a", Call: 13 * ms, Return: 14 * ms, Index: 4, Topics: []string{"t"},
+		Nodes: []registry.Node{{ProducerInfo: info, Topics: []string{"t"}, Tombstones: []bool{false}}},
+		Saved: &history.Saved{
+			Shown:         map[string]registry.Topic{"t": {Channels: []string{"c"}, Producers: []registry.ProducerInfo{info}}},
+			Registrations: []registry.Registration{{Topic: "t", Producer: info, Holders: []registry.NodeID{peerA}}},
+			Sessions: map[registry.ProducerID][]registry.SessionState{
+				info.ID(): {{ID: registry.SessionID{Node: peerA, Epoch: 1, Seq: 1}}},
+			},
+		},
+	}
+	h.Ops = append(h.Ops, op)
+	return op
+}
+
+// addRestore lets an operator restore a topic and its channel, in one entry.
+func addRestore(h *history.History, l *Log) {
+	for _, op := range []history.Op{{Kind: history.CreateTopic, Topic: "u"}, {Kind: history.CreateChannel, Topic: "u", Channel: "c"}} {
+		op.Client, op.Outcome, op.Peer, op.Call, op.Return, op.Index = 9, history.OK, "a", 15*ms, 16*ms, 5
+		h.Ops = append(h.Ops, &op)
+		l.Commands = append(l.Commands, Command{Index: 5, Term: 1, Origin: peerA, Command: commandOf(&op)})
+	}
+	l.Last = 5
+}
+
 // Each case spoils the story in one way, and says which judge must notice and
 // how. What porcupine cannot see, it must let pass.
 func TestJudges(t *testing.T) {
@@ -59,6 +87,10 @@ func TestJudges(t *testing.T) {
 		porcupine bool   // objects
 	}{
 		"right": {func(*history.History, *Log) {}, "", false},
+		"right, saved and restored": {func(h *history.History, l *Log) {
+			addBackup(h)
+			addRestore(h, l)
+		}, "", false},
 		"a lookup from before": {func(h *history.History, _ *Log) {
 			h.Ops[2].Outcome, h.Ops[2].Index, h.Ops[2].Shown = history.NotFound, 2, registry.Topic{}
 		}, "rests on less than", true},
@@ -108,6 +140,30 @@ func TestJudges(t *testing.T) {
 				Call: 13 * ms, Return: history.Forever,
 			})
 		}, "was never done", false},
+		"a backup that lacks a channel": {func(h *history.History, _ *Log) {
+			op := addBackup(h)
+			op.Saved.Shown["t"] = registry.Topic{Producers: op.Saved.Shown["t"].Producers}
+		}, "its lookups of t", true},
+		"a backup that lacks a topic": {func(h *history.History, _ *Log) {
+			addBackup(h).Topics = nil
+		}, "its topics", false},
+		"a backup that lacks a node's topic": {func(h *history.History, _ *Log) {
+			addBackup(h).Nodes[0].Topics = nil
+		}, "its nodes", true},
+		"a backup with another's registration": {func(h *history.History, _ *Log) {
+			addBackup(h).Saved.Registrations[0].Holders = []registry.NodeID{"b-00000000"}
+		}, "its registrations", false},
+		"a backup that lacks a session": {func(h *history.History, _ *Log) {
+			clear(addBackup(h).Saved.Sessions)
+		}, "its sessions", false},
+		"a backup from before": {func(h *history.History, _ *Log) {
+			op := addBackup(h)
+			op.Index, op.Saved.Shown["t"] = 3, registry.Topic{Producers: op.Saved.Shown["t"].Producers}
+		}, "rests on less than", true},
+		"a restore of which a part is not done": {func(h *history.History, l *Log) {
+			addRestore(h, l)
+			l.Commands = l.Commands[:len(l.Commands)-1]
+		}, "does not hold it", false},
 		"an index from the future": {func(h *history.History, _ *Log) {
 			h.Ops[4].Index = 9
 		}, "nobody applied", false},

@@ -7,7 +7,7 @@
 // indices with the order in which things happened. Porcupine is given the
 // answers alone, without any index, and looks for one order of all operations
 // on a topic that explains them; the log only tells it which of the changes
-// with an unknown outcome took place.
+// with an unknown outcome took place, and in which order.
 package check
 
 import (

@@ -10,10 +10,18 @@ import (
 // Most holders, producers and channels of one topic in a round. A holder is a
 // producer and a peer through which it declares the topic.
 const (
-	maxHolders   = 64
+	maxHolders   = 96 // of 8 producers: 3 peers, and 9 that took the place of one
 	maxProducers = 32
 	maxChannels  = 8
 )
+
+// holderSet is a set of holders. It is comparable.
+type holderSet [(maxHolders + 63) / 64]uint64
+
+func (s *holderSet) add(h uint8)      { s[h/64] |= 1 << (h % 64) }
+func (s *holderSet) remove(h uint8)   { s[h/64] &^= 1 << (h % 64) }
+func (s *holderSet) has(h uint8) bool { return s[h/64]&(1<<(h%64)) != 0 }
+func (s *holderSet) empty() bool      { return *s == holderSet{} }
 
 // state is one topic, as its clients may know it. It is comparable, so porcupine
 // can tell whether it has been in a state before.
@@ -21,10 +29,11 @@ type state struct {
 	exists   bool
 	tombs    uint32 // producers
 	channels uint8
-	open     uint64 // holders whose newest session is open
-	holders  uint64 // of the topic
-	channel  [maxChannels]uint64
+	open     holderSet // holders whose newest session is open
+	holders  holderSet // of the topic
+	channel  [maxChannels]holderSet
 	newest   [maxHolders]uint16 // the latest session of each holder that was opened or ended
+	logged   uint32             // how many changes that only the log knows are done
 }
 
 // action is what an operation does to the state or asks of it; what does not
@@ -35,6 +44,7 @@ type action struct {
 	session   uint16 // counts the holder's sessions from 1, 0: never opened
 	channel   int8   // -1: the topic itself
 	producers uint32 // that a tombstone names
+	logged    uint32 // which change it is of those that only the log knows, from 1; 0: none of them
 	topic     *topic
 	op        *history.Op // for messages; nil if only the log knows it
 }
@@ -77,15 +87,23 @@ type topic struct {
 func newTopic(name string) *topic { return &topic{name: name, ephemeral: registry.IsEphemeral(name)} }
 
 // producers returns whose holders these are.
-func (t *topic) producers(holders uint64) (set uint32) {
-	for ; holders != 0; holders &= holders - 1 {
-		set |= 1 << t.producerOf[bits.TrailingZeros64(holders)]
+func (t *topic) producers(holders holderSet) (set uint32) {
+	for i, word := range holders {
+		for ; word != 0; word &= word - 1 {
+			set |= 1 << t.producerOf[64*i+bits.TrailingZeros64(word)]
+		}
 	}
 	return set
 }
 
 // step returns whether the answer is right in a state, and the next state.
 func (s state) step(a *action, got answer) (bool, state) {
+	if a.logged > 0 {
+		if a.logged != s.logged+1 {
+			return false, s
+		}
+		s.logged = a.logged
+	}
 	switch a.kind {
 	case doIdentify:
 		s.identify(a)
@@ -138,14 +156,14 @@ func (s *state) shows(a *action, got answer) bool {
 }
 
 func (s *state) isOpen(a *action) bool {
-	return a.session != 0 && s.newest[a.holder] == a.session && s.open&(1<<a.holder) != 0
+	return a.session != 0 && s.newest[a.holder] == a.session && s.open.has(a.holder)
 }
 
 // identify opens a session; one that was ended, or replaced, before stays so.
 func (s *state) identify(a *action) {
 	if a.session > s.newest[a.holder] {
 		s.newest[a.holder] = a.session
-		s.open |= 1 << a.holder
+		s.open.add(a.holder)
 	}
 }
 
@@ -154,12 +172,12 @@ func (s *state) end(a *action) {
 	if a.session < s.newest[a.holder] {
 		return
 	}
-	if s.newest[a.holder] == a.session && s.open&(1<<a.holder) == 0 {
+	if s.newest[a.holder] == a.session && !s.open.has(a.holder) {
 		return
 	}
-	held := s.holders&(1<<a.holder) != 0
+	held := s.holders.has(a.holder)
 	s.newest[a.holder] = a.session
-	s.open &^= 1 << a.holder
+	s.open.remove(a.holder)
 	s.letGo(a)
 	if held {
 		s.dropIfLeft(a.topic)
@@ -168,10 +186,10 @@ func (s *state) end(a *action) {
 
 func (s *state) register(a *action) {
 	s.exists = true
-	s.holders |= 1 << a.holder
+	s.holders.add(a.holder)
 	if a.channel >= 0 {
 		s.channels |= 1 << a.channel
-		s.channel[a.channel] |= 1 << a.holder
+		s.channel[a.channel].add(a.holder)
 	}
 }
 
@@ -181,8 +199,8 @@ func (s *state) unregister(a *action) {
 		s.dropIfLeft(a.topic)
 		return
 	}
-	s.channel[a.channel] &^= 1 << a.holder
-	if a.topic.ephemeralChannels&(1<<a.channel) != 0 && s.channel[a.channel] == 0 {
+	s.channel[a.channel].remove(a.holder)
+	if a.topic.ephemeralChannels&(1<<a.channel) != 0 && s.channel[a.channel].empty() {
 		s.dropChannel(int(a.channel))
 	}
 }
@@ -190,30 +208,29 @@ func (s *state) unregister(a *action) {
 // letGo takes the holder off the topic and its channels. Only a channel that it
 // held can go with it; a tombstone goes with the producer's last holder.
 func (s *state) letGo(a *action) {
-	bit := uint64(1) << a.holder
 	for c := range s.channel {
-		held := s.channel[c]&bit != 0
-		s.channel[c] &^= bit
-		if held && s.channel[c] == 0 && a.topic.ephemeralChannels&(1<<c) != 0 {
+		held := s.channel[c].has(a.holder)
+		s.channel[c].remove(a.holder)
+		if held && s.channel[c].empty() && a.topic.ephemeralChannels&(1<<c) != 0 {
 			s.dropChannel(c)
 		}
 	}
-	s.holders &^= bit
+	s.holders.remove(a.holder)
 	s.tombs &= a.topic.producers(s.holders)
 }
 
 func (s *state) dropIfLeft(t *topic) {
-	if t.ephemeral && s.holders == 0 {
+	if t.ephemeral && s.holders.empty() {
 		s.drop()
 	}
 }
 
 func (s *state) dropChannel(c int) {
 	s.channels &^= 1 << c
-	s.channel[c] = 0
+	s.channel[c] = holderSet{}
 }
 
 // drop removes the topic with all that belongs to it; sessions stay.
 func (s *state) drop() {
-	*s = state{open: s.open, newest: s.newest}
+	*s = state{open: s.open, newest: s.newest, logged: s.logged}
 }

@@ -151,6 +151,9 @@ func (p *partition) addAnswered() {
 		case history.Nodes:
 			p.add(op.Client, &action{kind: askNodes, op: op}, p.nodesAnswer(op), op.Call, op.Return)
 			continue
+		case history.Backup:
+			p.addBackup(op)
+			continue
 		}
 		if op.Topic != p.topic.name {
 			continue
@@ -181,14 +184,25 @@ func (p *partition) actionOf(op *history.Op) *action {
 }
 
 func (p *partition) lookupAnswer(op *history.Op) answer {
-	got := answer{found: op.Outcome == history.OK}
-	for _, name := range op.Shown.Channels {
+	return p.shownAnswer(op.Shown, op.Outcome == history.OK)
+}
+
+func (p *partition) shownAnswer(shown registry.Topic, found bool) answer {
+	got := answer{found: found}
+	for _, name := range shown.Channels {
 		got.channels |= 1 << max(0, p.channel(name))
 	}
-	for _, info := range op.Shown.Producers {
+	for _, info := range shown.Producers {
 		got.show(p.producer(info))
 	}
 	return got
+}
+
+// addBackup adds what a backup shows of the topic, as two answers of one moment.
+func (p *partition) addBackup(op *history.Op) {
+	shown, found := op.Saved.Shown[p.topic.name]
+	p.add(op.Client, &action{kind: askLookup, op: op}, p.shownAnswer(shown, found), op.Call, op.Return)
+	p.add(op.Client, &action{kind: askNodes, op: op}, p.nodesAnswer(op), op.Call, op.Return)
 }
 
 func (p *partition) nodesAnswer(op *history.Op) (got answer) {
@@ -226,8 +240,9 @@ func (p *partition) producer(info registry.ProducerInfo) uint32 {
 // addUnknown adds the changes whose outcome no client knows, but the log does.
 // Those that changed nothing there need not be placed. The log also bounds when
 // each took effect: not before anything that stands before it was called, and not
-// after anything that rests on it was answered. Without these bounds the search
-// would take for ever after an outage, when everything waits for everything.
+// after anything that rests on it was answered; and among themselves they keep the
+// log's order. Without that the search would take for ever after an outage, when
+// everything waits for everything.
 func (p *partition) addUnknown() {
 	answered := map[asked][]int64{} // when they were called
 	for _, op := range p.history.Ops {
@@ -239,7 +254,7 @@ func (p *partition) addUnknown() {
 	touched := p.touched()
 	unknown := p.unknown()
 	var s state
-	earliest := int64(0)
+	earliest, logged := int64(0), uint32(0)
 	for _, c := range p.log.Commands {
 		a, as, ok := p.actionOfCommand(c, touched)
 		if !ok {
@@ -258,6 +273,8 @@ func (p *partition) addUnknown() {
 		}
 		done := p.doneBy(c.Index)
 		earliest = max(earliest+1, p.calledAt(c, as, unknown)) // +1: in the log's order
+		logged++
+		a.logged = logged
 		p.add(clientOfLog, a, answer{found: true}, min(earliest, done), done)
 	}
 }

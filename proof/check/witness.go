@@ -94,6 +94,9 @@ func (v *Verdict) judgeRead(r *reference.Registry, op *history.Op) {
 		got, want = nonNil(op.Shown.Channels), nonNil(channels)
 	case history.Topics:
 		got, want = nonNil(op.Topics), r.Topics()
+	case history.Backup:
+		v.judgeBackup(r, op)
+		return
 	case history.Nodes:
 		got, want = op.Nodes, r.Nodes()
 		if len(op.Nodes) == 0 {
@@ -101,11 +104,7 @@ func (v *Verdict) judgeRead(r *reference.Registry, op *history.Op) {
 		}
 	}
 	if t, ok := got.(registry.Topic); ok {
-		t.Channels = nonNil(t.Channels)
-		if t.Producers == nil {
-			t.Producers = []registry.ProducerInfo{}
-		}
-		got = t
+		got = nonNilTopic(t)
 	}
 	if !reflect.DeepEqual(got, want) {
 		v.violation("%s: answered %+v, the log up to there gives %+v", describe(op), got, want)

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/lookupd/lookupd/proof/history"
 	"github.com/lookupd/lookupd/supervisor"
 	"github.com/lookupd/lookupd/supervisor/lab"
 )
@@ -34,8 +35,15 @@ type Target struct {
 	// TrailingLogs is how many entries peers keep behind a snapshot; 0: too many
 	// to let a peer fall behind them.
 	TrailingLogs uint64
-	Rand         *rand.Rand
-	Log          func(format string, args ...any)
+	// Secrets are what the peers trust each other by; nil: nothing.
+	Secrets *Secrets
+	// Lookupctl is the executable; "": operators do nothing.
+	Lookupctl string
+	// Recorder notes what operators did and saw; nil: nobody judges that.
+	Recorder *history.Recorder
+	Dir      string // for what faults leave, such as backups
+	Rand     *rand.Rand
+	Log      func(format string, args ...any)
 }
 
 // Kind is a kind of fault.
@@ -57,7 +65,7 @@ type Kind struct {
 // All returns all kinds.
 func All() []Kind {
 	var all []Kind
-	for _, kinds := range [][]Kind{killKinds(), pauseKinds(), networkKinds(), proxyKinds(), otherKinds()} {
+	for _, kinds := range [][]Kind{killKinds(), pauseKinds(), networkKinds(), proxyKinds(), memberKinds(), secretKinds(), backupKinds(), otherKinds()} {
 		all = append(all, kinds...)
 	}
 	return all

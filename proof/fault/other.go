@@ -21,7 +21,6 @@ func otherKinds() []Kind {
 		{Name: "wall clocks jump", Needs: needsClocks, Run: jumpClock},
 		{Name: "wall clocks run at wrong rates", Needs: needsClocks, Run: warpClock},
 		{Name: "starve a peer of processor time", Exclusive: true, Needs: needsChrt, Run: starve},
-		{Name: "replace a wiped peer", Exclusive: true, Needs: needsPeers(3), Run: replace},
 		{Name: "snapshot to a lagging peer", Exclusive: true, Needs: needsFewTrailingLogs, Run: lag},
 	}
 }
@@ -105,78 +104,6 @@ func waitedForProcessor(p *supervisor.Peer) (sum time.Duration, err error) {
 		sum += time.Duration(waited)
 	}
 	return sum, nil
-}
-
-// replaceTimeout bounds the return of a wiped peer: it is a voter again when it
-// has been stable for some time.
-const replaceTimeout = 2 * time.Minute
-
-// replace takes a follower's data away; it returns under its name with a new id,
-// which the leader puts in the place of the old.
-func replace(ctx context.Context, t *Target) (string, error) {
-	leader, followers, err := t.roles(ctx)
-	if err != nil {
-		return "", err
-	}
-	victim := followers[0]
-	old, err := votersOf(ctx, leader.peer, victim.Name())
-	if err == nil && len(old) != 1 {
-		err = fmt.Errorf("%w: %s is %v", ErrNotWhole, victim.Name(), old)
-	}
-	if err != nil {
-		return "", err
-	}
-	killed, err := killAtOnce(followers[:1])
-	if err == nil {
-		err = hold(ctx, t.between(0, 3*time.Second))
-	}
-	if err != nil {
-		return t.ended(ctx, killed, err)
-	}
-	began := time.Now()
-	if err := removeContents(victim.DataPath()); err != nil {
-		return t.ended(ctx, killed, err)
-	}
-	var now []string
-	err = victim.Start()
-	if err == nil {
-		// Also when ctx ends: a cluster with a dead voter is not whole.
-		waiting, cancel := context.WithTimeout(context.WithoutCancel(ctx), replaceTimeout)
-		defer cancel()
-		err = supervisor.Poll(waiting, func(ctx context.Context) (err error) {
-			// Whoever leads by now.
-			l, err := t.Cluster.Leader(ctx)
-			if err != nil {
-				return err
-			}
-			if now, err = votersOf(ctx, l, victim.Name()); err == nil && (len(now) != 1 || now[0] == old[0]) {
-				err = fmt.Errorf("%w: voters of the name %s: %v, was %v", ErrNotWhole, victim.Name(), now, old)
-			}
-			return err
-		})
-	}
-	evidence := fmt.Sprintf("%s, wiped; %v replaced by %v after %v", killed, old, now, time.Since(began).Round(time.Millisecond))
-	return t.ended(ctx, evidence, err)
-}
-
-// removeContents empties a directory, which may be a mount point.
-func removeContents(dir string) error {
-	entries, err := os.ReadDir(dir)
-	for _, entry := range entries {
-		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, entry.Name())))
-	}
-	return err
-}
-
-// votersOf returns the ids of the voters of a name that are well.
-func votersOf(ctx context.Context, p *supervisor.Peer, name string) (ids []string, err error) {
-	s, err := statusOf(ctx, p)
-	for _, peer := range s.Peers {
-		if peer.Name == name && (peer.Role == "voter" || peer.Role == "leader") {
-			ids = append(ids, peer.ID)
-		}
-	}
-	return ids, err
 }
 
 func needsFewTrailingLogs(t *Target) string {

@@ -28,6 +28,7 @@ type Proxy struct {
 	listener net.Listener
 	dial     func() (net.Conn, error)
 	wait     sync.WaitGroup
+	accepted atomic.Int64
 
 	mu     sync.Mutex
 	closed bool
@@ -118,6 +119,9 @@ func (p *Proxy) Waiting(d Direction) int64 { return p.paths[d].waiting.Load() }
 // then went on or were dropped by Reset.
 func (p *Proxy) Touched(d Direction) int64 { return p.paths[d].touched.Load() }
 
+// Accepted returns how many connections were made through the proxy so far.
+func (p *Proxy) Accepted() int64 { return p.accepted.Load() }
+
 func (p *Proxy) accept() {
 	for {
 		client, err := p.listener.Accept()
@@ -136,6 +140,7 @@ func (p *Proxy) serve(client net.Conn) {
 		return // the client sees an end, as if the server had died
 	}
 	defer server.Close()
+	p.accepted.Add(1)
 	if !p.add(client, server) {
 		return
 	}

@@ -25,6 +25,10 @@ type Plan struct {
 	Peers   int    // called a, b, c and so on
 	// Network puts each peer on a host of its own; nil: all are on loopback.
 	Network *lab.Network
+	// Secure gives the peers certificates and a gossip key.
+	Secure bool
+	// Lookupctl is the executable that operators use; see Target.
+	Lookupctl string
 	// Proxies puts proxies before the peers.
 	Proxies bool
 	// Clocks says that BuildWithClock built the executable.
@@ -44,9 +48,16 @@ func NewTarget(g *supervisor.Group, plan Plan) (*Target, error) {
 	t := &Target{
 		Group: g, Cluster: &supervisor.Cluster{}, Network: plan.Network,
 		Hosts: map[string]*lab.Host{}, Proxies: map[string]*Proxies{}, Clocks: map[string]Clock{},
-		TrailingLogs: plan.TrailingLogs, Rand: plan.Rand, Log: plan.Log,
+		TrailingLogs: plan.TrailingLogs, Lookupctl: plan.Lookupctl, Dir: plan.Dir, Rand: plan.Rand, Log: plan.Log,
 	}
-	configs, err := t.configs(plan)
+	var err error
+	if plan.Secure {
+		t.Secrets, err = newSecrets(filepath.Join(plan.Dir, "secrets"))
+	}
+	var configs []supervisor.PeerConfig
+	if err == nil {
+		configs, err = t.configs(plan)
+	}
 	for i := 0; err == nil && i < len(configs); i++ {
 		err = t.addPeer(plan, configs[i])
 	}
@@ -105,7 +116,11 @@ func (t *Target) configs(plan Plan) ([]supervisor.PeerConfig, error) {
 			}
 			t.Hosts[c.Name] = h
 			c.Host, c.PeerHost, c.Wrap = h.Client, h.Peer, h.Wrap()
-			c.Args = append(c.Args, "-insecure")
+			// Operators come from where this process is.
+			c.Args = append(c.Args, "-admin-cidr", "127.0.0.0/8,"+lab.Address+"/32")
+			if t.Secrets == nil {
+				c.Args = append(c.Args, "-insecure")
+			}
 		} else {
 			c.PeerHost = c.Host
 		}
@@ -135,6 +150,13 @@ func (t *Target) addPeer(plan Plan, c supervisor.PeerConfig) error {
 		t.Proxies[c.Name] = proxies
 		c.Args = append(c.Args, "-peer-advertise-address", proxies.Peer.Address(),
 			"-gossip-advertise-address", net.JoinHostPort(c.PeerHost, strconv.Itoa(c.Ports.Gossip)))
+	}
+	if t.Secrets != nil {
+		args, err := t.Secrets.addPeer(c.Name)
+		if err != nil {
+			return err
+		}
+		c.Args = append(c.Args, args...)
 	}
 	if plan.Configure != nil {
 		plan.Configure(&c)

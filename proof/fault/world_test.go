@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/lookupd/lookupd/proof/fault"
+	"github.com/lookupd/lookupd/proof/history"
 	"github.com/lookupd/lookupd/supervisor"
 	"github.com/lookupd/lookupd/supervisor/lab"
 )
@@ -24,24 +25,29 @@ import (
 // patience bounds every wait of a test.
 const patience = 60 * time.Second
 
-// lookupdEnv names, to a process inside a network, the executable that the
-// process outside has built.
-const lookupdEnv = "FAULT_TEST_LOOKUPD"
+// binariesEnv names, to a process inside a network, the directory of the
+// executables that the process outside has built.
+const binariesEnv = "FAULT_TEST_BINARIES"
 
-// lookupd is the executable, built before any test runs and never written after.
-var lookupd string
+// binaries is the directory of lookupd and lookupctl, which are built before any
+// test runs and never written after.
+var binaries string
 
 var extraTags = flag.String("lookupd-tags", "", "further build tags of lookupd, such as those of planted bugs")
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	if lookupd = os.Getenv(lookupdEnv); lookupd != "" {
+	if binaries = os.Getenv(binariesEnv); binaries != "" {
 		os.Exit(m.Run())
 	}
 	dir, err := os.MkdirTemp("", "fault-test-")
 	if err == nil {
-		lookupd = filepath.Join(dir, "lookupd")
-		err = fault.BuildWithClock(context.Background(), "../..", lookupd, append([]string{"hashicorpmetrics", "witness"}, strings.Fields(*extraTags)...)...)
+		binaries = dir
+		err = fault.BuildWithClock(context.Background(), "../..", filepath.Join(dir, "lookupd"),
+			append([]string{"hashicorpmetrics", "witness"}, strings.Fields(*extraTags)...)...)
+	}
+	if err == nil {
+		err = fault.BuildLookupctl(context.Background(), "../..", filepath.Join(dir, "lookupctl"))
 	}
 	code := 1
 	if err != nil {
@@ -80,7 +86,7 @@ func inside(t *testing.T, body func(t *testing.T, n *lab.Network)) {
 	}
 	words := append(lab.Wrap(), os.Args[0], "-test.run", "^"+t.Name()+"$", "-test.v")
 	cmd := exec.CommandContext(t.Context(), words[0], words[1:]...)
-	cmd.Env = append(os.Environ(), lab.Env(t.Name()), lookupdEnv+"="+lookupd)
+	cmd.Env = append(os.Environ(), lab.Env(t.Name()), binariesEnv+"="+binaries)
 	out, err := cmd.CombinedOutput()
 	t.Logf("%s", out)
 	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
@@ -103,13 +109,15 @@ func newWorld(t *testing.T, peers int, n *lab.Network) *world {
 	t.Logf("seed %d", seed)
 	group := supervisor.NewGroup()
 	target, err := fault.NewTarget(group, fault.Plan{
-		Lookupd: lookupd, Dir: t.TempDir(), Peers: peers, Network: n, Proxies: true, Clocks: true, TrailingLogs: 50,
+		Lookupd: filepath.Join(binaries, "lookupd"), Lookupctl: filepath.Join(binaries, "lookupctl"), Dir: t.TempDir(),
+		Peers: peers, Network: n, Secure: true, Proxies: true, Clocks: true, TrailingLogs: 50,
 		Env:  []string{"LOOKUPD_SNAPSHOTS=" + snapshots},
 		Rand: rand.New(rand.NewPCG(seed, 0)), Log: t.Logf,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	target.Recorder = history.NewRecorder()
 	w := &world{Target: target}
 	stop, cancel := context.WithCancel(context.Background())
 	var writers sync.WaitGroup

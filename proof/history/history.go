@@ -30,12 +30,13 @@ const (
 	Channels
 	Topics
 	Nodes
+	Backup // a snapshot that an operator saved: all of the registry
 )
 
 var kindNames = [...]string{
 	Register: "register", Unregister: "unregister", CreateTopic: "create-topic", DeleteTopic: "delete-topic",
 	CreateChannel: "create-channel", DeleteChannel: "delete-channel", Tombstone: "tombstone",
-	Lookup: "lookup", Channels: "channels", Topics: "topics", Nodes: "nodes",
+	Lookup: "lookup", Channels: "channels", Topics: "topics", Nodes: "nodes", Backup: "backup",
 }
 
 func (k Kind) String() string { return kindNames[k] }
@@ -84,6 +85,14 @@ type Op struct {
 	Shown  registry.Topic
 	Topics []string
 	Nodes  []registry.Node
+	Saved  *Saved `json:",omitempty"` // of a backup
+}
+
+// Saved is the rest of a backup.
+type Saved struct {
+	Shown         map[string]registry.Topic // all topics, as lookups show them
+	Registrations []registry.Registration
+	Sessions      map[registry.ProducerID][]registry.SessionState
 }
 
 // Answered reports whether the client was told a definite outcome.

@@ -24,8 +24,9 @@ type Line struct {
 
 	// Of mixed rounds.
 	Rounds            int                       `json:"rounds,omitempty"`
-	Seconds           float64                   `json:"seconds,omitempty"`     // with load, of all rounds
-	Thin              int                       `json:"thin_rounds,omitempty"` // that tested less than they had to
+	Secure            int                       `json:"secure_rounds,omitempty"` // with mutual TLS and a gossip key
+	Seconds           float64                   `json:"seconds,omitempty"`       // with load, of all rounds
+	Thin              int                       `json:"thin_rounds,omitempty"`   // that tested less than they had to
 	Peers             []int                     `json:"peers,omitempty"`
 	Ops               map[string]map[string]int `json:"ops,omitempty"` // by kind and outcome
 	Witness           int                       `json:"witness,omitempty"`

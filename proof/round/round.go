@@ -35,6 +35,8 @@ type Config struct {
 	Network *lab.Network
 	// Kinds are what may go wrong.
 	Kinds []fault.Kind
+	// Lookupctl is the executable; "": operators do nothing.
+	Lookupctl string
 	// Clocked says that Binary's wall clock can be set.
 	Clocked bool
 	// Inactive is how long a peer's sessions outlive it; 0: longer than the round.
@@ -68,6 +70,7 @@ const (
 type Result struct {
 	Seed              uint64
 	Peers             int
+	Secure            bool // mutual TLS between peers, and a gossip key
 	Seconds           float64
 	Ops               map[string]map[string]int // by kind and outcome
 	Faults            map[string]int            // that took effect, by kind
@@ -110,7 +113,7 @@ type run struct {
 // in the result.
 func Run(ctx context.Context, cfg Config) (_ *Result, err error) {
 	r := &run{cfg: cfg, group: supervisor.NewGroup(), witness: filepath.Join(cfg.Dir, witnessDir)}
-	r.result = &Result{Seed: cfg.Seed, Peers: cfg.Peers, Faults: map[string]int{}, NotRun: map[string]string{}, Ops: map[string]map[string]int{}}
+	r.result = &Result{Seed: cfg.Seed, Peers: cfg.Peers, Secure: secure(cfg.Seed), Faults: map[string]int{}, NotRun: map[string]string{}, Ops: map[string]map[string]int{}}
 	defer func() { err = errors.Join(err, r.group.KillAll()) }()
 	if err := r.startCluster(ctx); err != nil {
 		return r.result, err
@@ -127,6 +130,9 @@ func Run(ctx context.Context, cfg Config) (_ *Result, err error) {
 	return r.result, r.judge()
 }
 
+// secure says whether the peers of a round have certificates and a gossip key.
+func secure(seed uint64) bool { return rand.New(rand.NewPCG(seed, 2)).IntN(2) == 0 }
+
 func (r *run) startCluster(ctx context.Context) error {
 	if err := os.MkdirAll(r.witness, 0o700); err != nil {
 		return err
@@ -134,10 +140,10 @@ func (r *run) startCluster(ctx context.Context) error {
 	var err error
 	r.target, err = fault.NewTarget(r.group, fault.Plan{
 		Lookupd: r.cfg.Binary, Dir: r.cfg.Dir, Peers: r.cfg.Peers, Network: r.cfg.Network, Proxies: true, Clocks: r.cfg.Clocked,
-		TrailingLogs: trailingLogs,
-		Args:         []string{"-inactive-producer-timeout", cmp.Or(r.cfg.Inactive, never).String(), "-tombstone-lifetime", never.String()},
-		Env:          []string{"LOOKUPD_WITNESS=" + r.witness, fmt.Sprintf("LOOKUPD_SNAPSHOTS=%d,%d,%s", threshold, trailingLogs, snapshotEvery)},
-		Rand:         rand.New(rand.NewPCG(r.cfg.Seed, 1)), Log: r.cfg.Log,
+		TrailingLogs: trailingLogs, Secure: r.result.Secure, Lookupctl: r.cfg.Lookupctl,
+		Args: []string{"-inactive-producer-timeout", cmp.Or(r.cfg.Inactive, never).String(), "-tombstone-lifetime", never.String()},
+		Env:  []string{"LOOKUPD_WITNESS=" + r.witness, fmt.Sprintf("LOOKUPD_SNAPSHOTS=%d,%d,%s", threshold, trailingLogs, snapshotEvery)},
+		Rand: rand.New(rand.NewPCG(r.cfg.Seed, 1)), Log: r.cfg.Log,
 	})
 	if err != nil {
 		return err
@@ -162,6 +168,7 @@ func (r *run) startLoad() {
 		return peers
 	}
 	r.rec = history.NewRecorder()
+	r.target.Recorder = r.rec
 	r.load = load.Start(cfg, r.rec)
 }
 
@@ -356,7 +363,11 @@ func Thin(ops map[string]map[string]int, seconds float64, readsDuringFaults int,
 
 // String is one line about the round.
 func (r *Result) String() string {
-	return fmt.Sprintf("seed %d: %d peers, %.0f s, %d operations, %d entries, checked %d by the witness and %d by porcupine, faults %v, violations %d",
-		r.Seed, r.Peers, r.Seconds, r.Total(), r.Entries, r.Witness.Checked, r.Porcupine.Checked,
+	ports := "open ports between them"
+	if r.Secure {
+		ports = "mutual TLS"
+	}
+	return fmt.Sprintf("seed %d: %d peers with %s, %.0f s, %d operations, %d entries, checked %d by the witness and %d by porcupine, faults %v, violations %d",
+		r.Seed, r.Peers, ports, r.Seconds, r.Total(), r.Entries, r.Witness.Checked, r.Porcupine.Checked,
 		slices.Sorted(maps.Keys(r.Faults)), len(r.Violations()))
 }
