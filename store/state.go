@@ -220,8 +220,13 @@ func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
 	return n, nil
 }
 
-// Close ends the view. It must be called once.
-func (s *Snapshot) Close() error { return s.tx.Rollback() }
+// Close ends the view. It must be called; again, it does nothing.
+func (s *Snapshot) Close() error {
+	if err := s.tx.Rollback(); !errors.Is(err, berrors.ErrTxClosed) {
+		return err
+	}
+	return nil
+}
 
 func stateError(err error) error {
 	if errors.Is(err, berrors.ErrDatabaseNotOpen) {
