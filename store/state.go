@@ -80,6 +80,9 @@ func OpenSnapshotState(path string) (s *State, err error) {
 	}
 	s = &State{db: db}
 	err = s.View(func(v *View) error {
+		if err := v.checkFormat(); err != nil {
+			return err
+		}
 		index, _ := v.Applied()
 		if at := v.ConfigurationIndex(); at > index {
 			return fmt.Errorf("%w: a configuration of index %d at index %d", ErrStateDamaged, at, index)

@@ -35,14 +35,20 @@ func newView(tx *bbolt.Tx) (*View, error) {
 	if b == nil {
 		return nil, fmt.Errorf("%w: no meta", ErrStateDamaged)
 	}
-	if format := b.Get([]byte(formatRow)); !bytes.Equal(format, binary.BigEndian.AppendUint32(nil, stateFormat)) {
-		return nil, fmt.Errorf("%w: format is %x, this binary knows %d", ErrStateDamaged, format, stateFormat)
-	}
 	m, ok := decodeMeta(b.Get([]byte(stateRow)))
 	if !ok {
 		return nil, fmt.Errorf("%w: bad meta", ErrStateDamaged)
 	}
 	return &View{tx: tx, meta: m}, nil
+}
+
+// checkFormat is for a file that another process may have made.
+func (v *View) checkFormat() error {
+	format := v.tx.Bucket([]byte(metaBucket)).Get([]byte(formatRow))
+	if !bytes.Equal(format, binary.BigEndian.AppendUint32(nil, stateFormat)) {
+		return fmt.Errorf("%w: format is %x, this binary knows %d", ErrStateDamaged, format, stateFormat)
+	}
+	return nil
 }
 
 // Applied returns index and term of the last entry applied, 0 and 0 if none was.
