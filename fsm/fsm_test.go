@@ -132,6 +132,7 @@ type sink struct {
 	limit            int
 	closed, canceled bool
 	closeError       error
+	onClose          func() // nil for nothing
 }
 
 var errSink = errors.New("sink is full")
@@ -147,6 +148,9 @@ func (s *sink) ID() string { return "test" }
 
 func (s *sink) Close() error {
 	s.closed = true
+	if s.onClose != nil {
+		s.onClose()
+	}
 	return s.closeError
 }
 

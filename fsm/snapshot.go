@@ -45,6 +45,7 @@ func (s *snapshot) Persist(sink raft.SnapshotSink) error {
 	if err := s.write(sink); err != nil {
 		return errors.Join(fmt.Errorf("write snapshot: %w", err), sink.Cancel())
 	}
+	s.endView() // no page that it sees is used again, and the sync below may take longer than the copy
 	if err := sink.Close(); err != nil {
 		return fmt.Errorf("finish snapshot: %w", err)
 	}
@@ -74,8 +75,10 @@ func (s *snapshot) Release() {
 	if s.of != nil {
 		s.of.unsaved.Add(s.unsaved)
 	}
-	_ = s.state.Close() // a read transaction has nothing to lose
+	s.endView()
 }
+
+func (s *snapshot) endView() { _ = s.state.Close() } // a read transaction has nothing to lose
 
 // Restore replaces the state by a snapshot's, once all of it is verified. After
 // an error the state is the old one. The errors are ErrBadSnapshot,

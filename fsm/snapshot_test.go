@@ -85,6 +85,35 @@ func TestPersistRunsBesideApply(t *testing.T) {
 	}
 }
 
+// The sync of a large snapshot takes long: what is applied meanwhile must not
+// make the state's file grow.
+func TestPagesAreUsedAgainDuringTheSync(t *testing.T) {
+	m := filled(t)
+	s, err := m.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Release()
+	size := func() (bytes int64) {
+		_ = m.View(func(v *store.View) error {
+			bytes = v.Size()
+			return nil
+		})
+		return bytes
+	}
+	before, after := int64(0), int64(0)
+	err = s.Persist(&sink{onClose: func() {
+		before = size()
+		for i := range uint64(100) {
+			m.apply(batch(nodeA, i+2, registry.CreateTopic{Topic: fmt.Sprint("t", i)}))
+		}
+		after = size()
+	}})
+	if err != nil || after-before >= int64(100*os.Getpagesize()) {
+		t.Errorf("error %v; the file grew from %d to %d bytes in 100 entries", err, before, after)
+	}
+}
+
 func TestFailedPersistCancelsAndTells(t *testing.T) {
 	m := filled(t)
 	for _, limit := range []int{1, 100, 10_000} {

@@ -3,6 +3,7 @@ package session
 import (
 	"cmp"
 	"slices"
+	"unique"
 )
 
 // declared is what the nsqd at the other end has registered on its connection.
@@ -18,7 +19,7 @@ type declaredTopic struct {
 }
 
 type declaredChannel struct {
-	name string
+	name unique.Handle[string] // thousands of topics have the same few
 	mark
 }
 
@@ -50,7 +51,7 @@ func (m *mark) heldAt(index uint64) (gone bool) {
 
 func (t *declaredTopic) find(channel string) (int, bool) {
 	return slices.BinarySearchFunc(t.channels, channel, func(c declaredChannel, name string) int {
-		return cmp.Compare(c.name, name)
+		return cmp.Compare(c.name.Value(), name)
 	})
 }
 
@@ -95,7 +96,7 @@ func (d *declared) add(topic, channel string, renew bool) {
 	}
 	i, found := t.find(channel)
 	if !found {
-		t.channels = slices.Insert(t.channels, i, declaredChannel{name: channel})
+		t.channels = slices.Insert(t.channels, i, declaredChannel{name: unique.Make(channel)})
 		d.names++
 	} else if renew {
 		t.channels[i].mark = mark{}
@@ -178,8 +179,8 @@ func (d *declared) compare(index uint64, has func(topic, channel string) bool) {
 			continue
 		}
 		for _, c := range slices.Clone(t.channels) {
-			if !has(topic, c.name) {
-				d.deletedAt(topic, c.name, index)
+			if name := c.name.Value(); !has(topic, name) {
+				d.deletedAt(topic, name, index)
 			}
 		}
 	}
@@ -193,7 +194,7 @@ func (d *declared) again() outbox {
 		box.add(topic, "", true)
 		for i := range t.channels {
 			t.channels[i].mark = mark{}
-			box.add(topic, t.channels[i].name, true)
+			box.add(topic, t.channels[i].name.Value(), true)
 		}
 	}
 	return box

@@ -90,15 +90,16 @@ func channelKey(topic, channel string) []byte { return joinKey(topic, channelTag
 
 // registrationPrefix covers the registrations of the channel, or of the topic
 // if channel is "".
-func registrationPrefix(topic, channel string) []byte {
-	if channel == "" {
-		return joinKey(topic, producerTag, "")
-	}
-	return append(joinKey(topic, registrationTag, channel), 0)
-}
+func registrationPrefix(topic, channel string) []byte { return registrationKey(topic, channel, "") }
 
 func registrationKey(topic, channel string, p registry.ProducerID) []byte {
-	return append(registrationPrefix(topic, channel), p...)
+	key := make([]byte, 0, len(topic)+len(channel)+len(p)+3)
+	key = append(append(key, topic...), 0)
+	if channel == "" {
+		return append(append(key, producerTag), p...)
+	}
+	key = append(append(key, registrationTag), channel...)
+	return append(append(key, 0), p...)
 }
 
 func tombstoneKey(topic string, p registry.ProducerID) []byte {

@@ -80,6 +80,9 @@ func OpenSnapshotState(path string) (s *State, err error) {
 	}
 	s = &State{db: db}
 	err = s.View(func(v *View) error {
+		if err := v.checkFormat(); err != nil {
+			return err
+		}
 		index, _ := v.Applied()
 		if at := v.ConfigurationIndex(); at > index {
 			return fmt.Errorf("%w: a configuration of index %d at index %d", ErrStateDamaged, at, index)
@@ -220,8 +223,13 @@ func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
 	return n, nil
 }
 
-// Close ends the view. It must be called once.
-func (s *Snapshot) Close() error { return s.tx.Rollback() }
+// Close ends the view. It must be called; again, it does nothing.
+func (s *Snapshot) Close() error {
+	if err := s.tx.Rollback(); !errors.Is(err, berrors.ErrTxClosed) {
+		return err
+	}
+	return nil
+}
 
 func stateError(err error) error {
 	if errors.Is(err, berrors.ErrDatabaseNotOpen) {

@@ -18,11 +18,16 @@ type View struct {
 	tx     *bbolt.Tx
 	tables [lastTable + 1]*bbolt.Bucket // opened at first use
 	meta   meta
-	err    error // the first row that could not be read
-	nodes  map[uint32]registry.NodeID
-	peers  map[registry.NodeID]uint32
+	err    error      // the first row that could not be read
+	peers  []numbered // met so far
 
 	footprint Footprint
+}
+
+// numbered is a peer and its small number.
+type numbered struct {
+	node   registry.NodeID
+	number uint32
 }
 
 func newView(tx *bbolt.Tx) (*View, error) {
@@ -30,14 +35,20 @@ func newView(tx *bbolt.Tx) (*View, error) {
 	if b == nil {
 		return nil, fmt.Errorf("%w: no meta", ErrStateDamaged)
 	}
-	if format := b.Get([]byte(formatRow)); !bytes.Equal(format, binary.BigEndian.AppendUint32(nil, stateFormat)) {
-		return nil, fmt.Errorf("%w: format is %x, this binary knows %d", ErrStateDamaged, format, stateFormat)
-	}
 	m, ok := decodeMeta(b.Get([]byte(stateRow)))
 	if !ok {
 		return nil, fmt.Errorf("%w: bad meta", ErrStateDamaged)
 	}
 	return &View{tx: tx, meta: m}, nil
+}
+
+// checkFormat is for a file that another process may have made.
+func (v *View) checkFormat() error {
+	format := v.tx.Bucket([]byte(metaBucket)).Get([]byte(formatRow))
+	if !bytes.Equal(format, binary.BigEndian.AppendUint32(nil, stateFormat)) {
+		return fmt.Errorf("%w: format is %x, this binary knows %d", ErrStateDamaged, format, stateFormat)
+	}
+	return nil
 }
 
 // Applied returns index and term of the last entry applied, 0 and 0 if none was.
@@ -170,8 +181,10 @@ func (v *View) damaged(t table, key []byte) {
 
 // number returns the small number of a peer, 0 if it never opened a session.
 func (v *View) number(node registry.NodeID) uint32 {
-	if n, ok := v.peers[node]; ok {
-		return n
+	for _, p := range v.peers {
+		if p.node == node {
+			return p.number
+		}
 	}
 	value := v.get(peersTable, numberKey(node))
 	if value == nil {
@@ -188,8 +201,10 @@ func (v *View) number(node registry.NodeID) uint32 {
 
 // node is the inverse of number.
 func (v *View) node(number uint32) registry.NodeID {
-	if node, ok := v.nodes[number]; ok {
-		return node
+	for _, p := range v.peers {
+		if p.number == number {
+			return p.node
+		}
 	}
 	value := v.get(peersTable, nodeKey(number))
 	if value == nil {
@@ -200,13 +215,9 @@ func (v *View) node(number uint32) registry.NodeID {
 	return node
 }
 
+// remember keeps a peer's number. There are few peers, so a list is the cheapest.
 func (v *View) remember(node registry.NodeID, number uint32) {
-	if v.nodes == nil {
-		v.nodes = make(map[uint32]registry.NodeID)
-		v.peers = make(map[registry.NodeID]uint32)
-	}
-	v.nodes[number] = node
-	v.peers[node] = number
+	v.peers = append(v.peers, numbered{node, number})
 }
 
 // holding reads a registration; found is false if there is none.

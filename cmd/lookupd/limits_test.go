@@ -182,7 +182,7 @@ func TestGOGCFor(t *testing.T) {
 	for _, row := range []struct {
 		live uint64
 		want int
-	}{{0, 800}, {4 * mb, 800}, {8 * mb, 400}, {20 * mb, 160}, {32 * mb, 100}, {300 * mb, 100}} {
+	}{{0, 800}, {4 * mb, 800}, {8 * mb, 400}, {20 * mb, 160}, {32 * mb, 100}, {40 * mb, 80}, {64 * mb, 50}, {300 * mb, 50}} {
 		if got := gogcFor(row.live); got != row.want {
 			t.Errorf("%d MiB in use: %d, want %d", row.live/mb, got, row.want)
 		}

@@ -23,6 +23,9 @@ const (
 	// a busy peer would spend a quarter of its time on collecting.
 	garbageAtLeast = 32 << 20
 	defaultGOGC    = 100 // Go's
+	// leastGOGC is for a large registry, where as much garbage as is in use is
+	// much memory, and there is enough of it to be seldom collected with half.
+	leastGOGC = 50
 )
 
 // pressure measures what this peer shares with others, memory and disk, so that
@@ -135,7 +138,7 @@ func (p *pressure) tuneCollector(live uint64) {
 // gogcFor returns how much garbage may gather, in percent of what is in use.
 func gogcFor(live uint64) int {
 	const least = 4 << 20 // before the first collection nothing is known
-	return max(defaultGOGC, int(garbageAtLeast*100/max(live, least)))
+	return max(leastGOGC, int(garbageAtLeast*100/max(live, least)))
 }
 
 func (p *pressure) measureDisk() {
