@@ -8,11 +8,6 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// repeatAfter is how old the answer to an empty request may be for the same
-// request not to be sent again. It bounds how late raft notices that a pipeline
-// leads nowhere; raft's heartbeats go another way.
-const repeatAfter = 250 * time.Millisecond
-
 // AppendEntriesPipeline is the embedded transport's, whose pipelines cannot be
 // left by raft while it sends.
 func (t *transport) AppendEntriesPipeline(id raft.ServerID, target raft.ServerAddress) (raft.AppendPipeline, error) {
@@ -58,12 +53,12 @@ func (p *pipeline) Consumer() <-chan raft.AppendFuture { return p.answers }
 // Nor does it send what the follower has just answered. Raft makes an empty
 // request every CommitTimeout, so that followers hear of a commit soon, and on an
 // idle cluster all of them are the same. Such a one is withheld, as if the network
-// had lost it, and gets the earlier answer: docs/adr/0006.
+// had lost it, for timings.repeat: docs/adr/0006.
 func (p *pipeline) AppendEntries(args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
 	if p.transport.generation.Load() != p.generation {
 		return nil, ErrRecycled
 	}
-	if a := p.answered.Load(); a != nil && repeats(args, (*a).Request()) && time.Since((*a).Start()) < repeatAfter {
+	if a := p.answered.Load(); a != nil && repeats(args, (*a).Request()) && time.Since((*a).Start()) < p.transport.network.timings.repeat {
 		return *a, nil
 	}
 	return p.AppendPipeline.AppendEntries(args, resp)
