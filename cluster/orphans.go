@@ -256,15 +256,18 @@ type sessionPeers struct {
 }
 
 // list returns the peers that have sessions, as of lookAgain ago at most, and
-// those of the configuration that ever had some.
+// those of the configuration that ever had some. Only if there are others too, all
+// sessions are looked at.
 func (p *sessionPeers) list(v *store.View, servers map[registry.NodeID]bool, now time.Time) []registry.NodeID {
-	if p.have == nil || now.Sub(p.at) >= lookAgain {
+	peers := v.SessionPeers()
+	left := func(id registry.NodeID) bool { return !servers[id] }
+	if slices.ContainsFunc(peers, left) && (p.have == nil || now.Sub(p.at) >= lookAgain) {
 		p.at, p.have = now, map[registry.NodeID]bool{}
 		for _, s := range v.Sessions() {
 			p.have[s.ID.Node] = true
 		}
 	}
-	return slices.DeleteFunc(v.SessionPeers(), func(id registry.NodeID) bool { return !servers[id] && !p.have[id] })
+	return slices.DeleteFunc(peers, func(id registry.NodeID) bool { return left(id) && !p.have[id] })
 }
 
 // listen asks the peers that may have sessions whether they are there. A peer is

@@ -17,6 +17,9 @@
 // were made with older ones, or are an hour old, are replaced by the side that
 // dialled them, without a failure, and ended by the other side if it must.
 //
+// Of raft's requests one kind is not always sent: an empty one that the follower
+// has just answered (pipeline.go).
+//
 // Invariants:
 //   - No byte of a connection reaches raft or a Handler before both sides
 //     accepted the handshake.

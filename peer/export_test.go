@@ -34,6 +34,10 @@ func (n *Network) SetRenewal(renew, age, retire time.Duration) {
 	n.timings.renew, n.timings.age, n.timings.retire = renew, age, retire
 }
 
+// SetRepeat sets for how long raft's empty requests are not repeated. Before there
+// is a pipeline only.
+func (n *Network) SetRepeat(d time.Duration) { n.timings.repeat = d }
+
 // HandshakesUnderWay counts those of connections that came in.
 func (n *Network) HandshakesUnderWay() int { return len(n.handshakes) }
 

@@ -2,6 +2,8 @@ package peer
 
 import (
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -34,6 +36,10 @@ type pipeline struct {
 
 	transport  *transport
 	generation uint64 // of the transport when it began
+
+	// answered is the latest empty request that had success. pass sets it, raft's
+	// sender reads it.
+	answered atomic.Pointer[raft.AppendFuture]
 }
 
 var _ raft.AppendPipeline = (*pipeline)(nil)
@@ -43,9 +49,17 @@ func (p *pipeline) Consumer() <-chan raft.AppendFuture { return p.answers }
 
 // AppendEntries sends, unless connections were recycled since the pipeline began:
 // raft then ends it, and begins another with a new connection.
+//
+// Nor does it send what the follower has just answered. Raft makes an empty
+// request every CommitTimeout, so that followers hear of a commit soon, and on an
+// idle cluster all of them are the same. Such a one is withheld, as if the network
+// had lost it, for timings.repeat: docs/adr/0006.
 func (p *pipeline) AppendEntries(args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
 	if p.transport.generation.Load() != p.generation {
 		return nil, ErrRecycled
+	}
+	if a := p.answered.Load(); a != nil && repeats(args, (*a).Request()) && time.Since((*a).Start()) < p.transport.network.timings.repeat {
+		return *a, nil
 	}
 	return p.AppendPipeline.AppendEntries(args, resp)
 }
@@ -65,6 +79,9 @@ func (p *pipeline) pass() {
 		select {
 		case answer := <-p.AppendPipeline.Consumer():
 			last := endsPipeline(answer)
+			if !last && isEmpty(answer.Request()) {
+				p.answered.Store(&answer)
+			}
 			select {
 			case p.answers <- answer:
 			case <-p.closed:
@@ -84,4 +101,13 @@ func (p *pipeline) pass() {
 func endsPipeline(answer raft.AppendFuture) bool {
 	resp := answer.Response()
 	return !resp.Success || resp.Term > answer.Request().Term
+}
+
+func isEmpty(args *raft.AppendEntriesRequest) bool { return len(args.Entries) == 0 }
+
+// repeats reports whether args tells a follower nothing that earlier, which is
+// empty, did not.
+func repeats(args, earlier *raft.AppendEntriesRequest) bool {
+	return isEmpty(args) && args.Term == earlier.Term && args.LeaderCommitIndex == earlier.LeaderCommitIndex &&
+		args.PrevLogEntry == earlier.PrevLogEntry && args.PrevLogTerm == earlier.PrevLogTerm
 }

@@ -355,6 +355,7 @@ func traffic(t *testing.T, a *peer.Network) (stop func() (calls, requests int)) 
 // that were recycled.
 func pipelines(t *testing.T, a *peer.Network) (stop func() (recycled int)) {
 	t.Helper()
+	a.SetRepeat(0) // each request is to have an answer
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan int)
 	go func() {

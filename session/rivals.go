@@ -23,8 +23,8 @@ const (
 	rivalsFor  = 5 * time.Minute
 	mostRivals = 1000 // producers that are noted
 	// compareEvery is how often the sessions' host names are compared with the
-	// state's.
-	compareEvery = 5 * time.Second
+	// state's: as often as an nsqd sends a PING, without which nothing is proven.
+	compareEvery = 15 * time.Second
 )
 
 // rivals notes which producers are two nsqds.

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"syscall"
 	"time"
 
 	"github.com/lookupd/lookupd/session"
@@ -35,6 +36,7 @@ var longAgo = time.Unix(1, 0)
 type conn struct {
 	s       *Server
 	nc      net.Conn
+	raw     syscall.RawConn // of nc; nil if it has none
 	remote  string
 	address netip.Addr
 	in      *bufio.Reader
@@ -53,7 +55,7 @@ type conn struct {
 }
 
 func newConn(s *Server, nc net.Conn) *conn {
-	c := &conn{s: s, nc: nc, remote: nc.RemoteAddr().String()}
+	c := &conn{s: s, nc: nc, raw: rawConn(nc), remote: nc.RemoteAddr().String()}
 	if a, ok := nc.RemoteAddr().(*net.TCPAddr); ok {
 		c.address = a.AddrPort().Addr().Unmap()
 	}

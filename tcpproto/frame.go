@@ -57,15 +57,26 @@ func (c *conn) answer(body []byte) error {
 	return c.flush()
 }
 
-// flush writes all answers.
+// flush writes all answers. A deadline is set only if the client does not take
+// them at once: its timer would outlast the write and wake an idle peer, once for
+// each PING.
 func (c *conn) flush() error {
 	if len(c.out) == 0 {
+		return nil
+	}
+	defer func() { c.out = c.out[:0] }()
+	rest := c.out
+	if c.raw != nil {
+		rest = rest[writeAtOnce(c.raw, rest):]
+	}
+	if len(rest) == 0 {
 		return nil
 	}
 	if err := c.nc.SetWriteDeadline(time.Now().Add(c.s.cfg.Limits.Write)); err != nil {
 		return err
 	}
-	_, err := c.nc.Write(c.out)
-	c.out = c.out[:0]
-	return err
+	if _, err := c.nc.Write(rest); err != nil {
+		return err
+	}
+	return c.nc.SetWriteDeadline(time.Time{}) // once it has passed, nothing goes at once
 }
