@@ -30,7 +30,7 @@ func newTransfer(o *options, use string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   use,
 		Short: "Makes another voter the leader, and says how long writes paused",
-		Args:  atMost("NAME"), ValidArgsFunction: o.completePeers,
+		Args:  atMost("NAME"), ValidArgsFunction: o.live(findPeers),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			to := ""
 			if len(args) > 0 {
