@@ -79,7 +79,7 @@ func (n *Node) RemovePeer(ctx context.Context, name string, how RemoveHow) (Remo
 		if answer.GetCode() != peerpb.Code_CODE_LEADS {
 			break
 		}
-		handOver, err := n.TransferLeadership(ctx, "")
+		handOver, err := n.TransferLeadership(ctx, TransferHow{})
 		if err != nil {
 			return r, err
 		}
@@ -324,22 +324,30 @@ func (n *Node) promote(ctx context.Context, id raft.ServerID, address raft.Serve
 	})
 }
 
-// Transfer is what a change of the leader on command did.
+// Transfer is what a change of the leader on command did, or would do.
 type Transfer struct {
 	Sentence string `json:"sentence"`
 	Old      string `json:"old"`
 	New      string `json:"new"`
 	PauseMS  int64  `json:"pause_ms"` // from the request to the first answer under the new leader
+	DryRun   bool   `json:"dry_run"`  // nothing was changed
 }
 
-// TransferLeadership makes a voter, given by name or id, the leader, or any fit
-// one if to is "". It returns when the new leader serves, or when ctx ends.
+// TransferHow says how TransferLeadership goes about it.
+type TransferHow struct {
+	To     string // name or id of a voter, "" for any that is fit
+	DryRun bool
+}
+
+// TransferLeadership makes a voter the leader. It returns when the new leader
+// serves, or when ctx ends.
 // Errors: ErrUnknownPeer, ErrAmbiguousName, ErrNotVoter, ErrPeerDown,
 // ErrNoSuccessor, ErrOldLeader, ErrNoQuorum.
-func (n *Node) TransferLeadership(ctx context.Context, to string) (t Transfer, err error) {
-	req := &peerpb.TransferRequest{}
-	if to != "" {
-		id, err := n.peerNamed(to)
+func (n *Node) TransferLeadership(ctx context.Context, how TransferHow) (t Transfer, err error) {
+	t.DryRun = how.DryRun
+	req := &peerpb.TransferRequest{DryRun: how.DryRun}
+	if how.To != "" {
+		id, err := n.peerNamed(how.To)
 		if err != nil {
 			return t, err
 		}
@@ -357,6 +365,10 @@ func (n *Node) TransferLeadership(ctx context.Context, to string) (t Transfer, e
 	}
 	if err != nil {
 		return t, err
+	}
+	if how.DryRun {
+		t.foresee(registry.NodeID(answer.LeaderId).Name())
+		return t, nil
 	}
 	for {
 		if _, err := n.ReadBarrier(ctx); err != nil {
@@ -378,6 +390,15 @@ func (n *Node) TransferLeadership(ctx context.Context, to string) (t Transfer, e
 	return t, nil
 }
 
+// foresee notes who would be the leader.
+func (t *Transfer) foresee(leader string) {
+	t.New = leader
+	t.Sentence = fmt.Sprintf("leader %s -> %s, writes would pause for a moment", t.Old, t.New)
+	if t.New == t.Old {
+		t.Sentence = fmt.Sprintf("leader %s already, nothing would change", t.New)
+	}
+}
+
 // Transfer hands over, on the leader.
 func (h handler) Transfer(ctx context.Context, req *peerpb.TransferRequest) *peerpb.TransferResponse {
 	n := h.node
@@ -393,8 +414,11 @@ func (h handler) Transfer(ctx context.Context, req *peerpb.TransferRequest) *pee
 	if to, answer.Code = n.successor(ctx, to); answer.Code != peerpb.Code_CODE_OK {
 		return answer
 	}
-	n.log.Info("handing over leadership", "to", to)
 	answer.LeaderId = string(to)
+	if req.DryRun {
+		return answer
+	}
+	n.log.Info("handing over leadership", "to", to)
 	if err := n.handOverTo(ctx, to); err != nil {
 		n.log.Warn("leadership not handed over", "to", to, "err", err)
 		answer.Code = peerpb.Code_CODE_UNAVAILABLE

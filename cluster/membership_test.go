@@ -152,8 +152,10 @@ func TestTheLastVoterStays(t *testing.T) {
 			t.Errorf("force %v: %v", force, err)
 		}
 	}
-	if _, err := p.TransferLeadership(asked(t), ""); !errors.Is(err, cluster.ErrNoSuccessor) {
-		t.Errorf("transfer: %v", err)
+	for _, dryRun := range []bool{true, false} {
+		if _, err := p.TransferLeadership(asked(t), cluster.TransferHow{DryRun: dryRun}); !errors.Is(err, cluster.ErrNoSuccessor) {
+			t.Errorf("transfer, dry run %v: %v", dryRun, err)
+		}
 	}
 	p.propose(registry.CreateTopic{Topic: "after"})
 }
@@ -162,7 +164,8 @@ func TestTransferLeadership(t *testing.T) {
 	peers := startCluster(t, 3)
 	leader, followers := leaderOf(t, peers)
 	to, via := followers[0], followers[1]
-	transfer, err := via.TransferLeadership(asked(t), to.cfg.Name)
+	foresees(t, via, leader.cfg.Name, to.cfg.Name)
+	transfer, err := via.TransferLeadership(asked(t), cluster.TransferHow{To: to.cfg.Name})
 	if err != nil || transfer.Old != leader.cfg.Name || transfer.New != to.cfg.Name {
 		t.Fatalf("%+v %v", transfer, err)
 	}
@@ -170,20 +173,46 @@ func TestTransferLeadership(t *testing.T) {
 		t.Errorf("%q", transfer.Sentence)
 	}
 	to.propose(registry.CreateTopic{Topic: "after"}) // it serves, without a wait for it
-	if again, err := via.TransferLeadership(asked(t), to.cfg.Name); err != nil || again.New != to.cfg.Name || again.PauseMS != 0 {
+	if again, err := via.TransferLeadership(asked(t), cluster.TransferHow{To: to.cfg.Name}); err != nil || again.New != to.cfg.Name || again.PauseMS != 0 {
 		t.Errorf("to the leader itself: %+v %v", again, err)
 	}
 	// To whoever is fit: not to the one that is down.
 	via.stop()
-	transfer, err = leader.TransferLeadership(asked(t), "")
+	transfer, err = leader.TransferLeadership(asked(t), cluster.TransferHow{})
 	if err != nil || transfer.New != leader.cfg.Name {
 		t.Errorf("%+v %v", transfer, err)
 	}
-	if _, err := leader.TransferLeadership(asked(t), via.cfg.Name); !errors.Is(err, cluster.ErrPeerDown) {
-		t.Errorf("to a peer that is down: %v", err)
+	for _, dryRun := range []bool{true, false} {
+		if _, err := leader.TransferLeadership(asked(t), cluster.TransferHow{To: via.cfg.Name, DryRun: dryRun}); !errors.Is(err, cluster.ErrPeerDown) {
+			t.Errorf("to a peer that is down, dry run %v: %v", dryRun, err)
+		}
+		if _, err := leader.TransferLeadership(asked(t), cluster.TransferHow{To: "nobody", DryRun: dryRun}); !errors.Is(err, cluster.ErrUnknownPeer) {
+			t.Errorf("to nobody, dry run %v: %v", dryRun, err)
+		}
 	}
-	if _, err := leader.TransferLeadership(asked(t), "nobody"); !errors.Is(err, cluster.ErrUnknownPeer) {
-		t.Errorf("to nobody: %v", err)
+}
+
+// foresees asks via for dry runs, after which old must lead as before.
+func foresees(t *testing.T, via *testPeer, old, to string) {
+	t.Helper()
+	for _, how := range []cluster.TransferHow{{DryRun: true}, {To: to, DryRun: true}, {To: old, DryRun: true}} {
+		transfer, err := via.TransferLeadership(asked(t), how)
+		want := fmt.Sprintf("leader %s -> %s, writes would pause", old, transfer.New)
+		if how.To == old {
+			want = fmt.Sprintf("leader %s already, nothing would change", old)
+		}
+		if err != nil || !transfer.DryRun || transfer.Old != old || transfer.New == "" || !startsWith(transfer.Sentence, want) {
+			t.Errorf("%+v: %+v %v", how, transfer, err)
+		}
+		if how.To != "" && transfer.New != how.To || how.To == "" && transfer.New == old {
+			t.Errorf("%+v: %s would lead", how, transfer.New)
+		}
+	}
+	if _, err := via.ReadBarrier(asked(t)); err != nil {
+		t.Fatal(err)
+	}
+	if leads := via.Leader(); leads != old {
+		t.Errorf("after dry runs %s leads, not %s", leads, old)
 	}
 }
 
@@ -221,8 +250,10 @@ func TestReadReplica(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 	}
-	if _, err := first.TransferLeadership(asked(t), "replica"); !errors.Is(err, cluster.ErrNotVoter) {
-		t.Errorf("leadership to the replica: %v", err)
+	for _, dryRun := range []bool{true, false} {
+		if _, err := first.TransferLeadership(asked(t), cluster.TransferHow{To: "replica", DryRun: dryRun}); !errors.Is(err, cluster.ErrNotVoter) {
+			t.Errorf("leadership to the replica, dry run %v: %v", dryRun, err)
+		}
 	}
 	removal, err := first.RemovePeer(asked(t), "voter", cluster.RemoveHow{DryRun: true})
 	if err != nil || removal.After != (cluster.Voters{Voters: 1, Up: 1}) {

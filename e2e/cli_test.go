@@ -29,14 +29,15 @@ func lookupctl(t *testing.T, env []string, args ...string) (out string, code int
 	return string(text), cmd.ProcessState.ExitCode()
 }
 
-// TestDev walks through the first five minutes that the documentation shows.
-func TestDev(t *testing.T) {
-	temp := t.TempDir()
-	env := []string{"TMPDIR=" + temp, "PATH=" + binaries.dir + string(os.PathListSeparator) + os.Getenv("PATH")}
+// startDev runs lookupctl dev with its files in temp. find returns what the first
+// group of a pattern matches on its screen; env is that of its sub-commands.
+func startDev(t *testing.T, temp string, args ...string) (dev *supervisor.Process, env []string, find func(pattern string) string) {
+	t.Helper()
+	env = []string{"TMPDIR=" + temp, "PATH=" + binaries.dir + string(os.PathListSeparator) + os.Getenv("PATH")}
 	w := newWorld(t)
 	log := filepath.Join(w.dir, "dev.log")
-	dev := w.NewProcess(supervisor.Spec{
-		Name: "dev", Path: binaries.lookupctl, Args: []string{"dev"}, Env: env, Log: log,
+	dev = w.NewProcess(supervisor.Spec{
+		Name: "dev", Path: binaries.lookupctl, Args: append([]string{"dev"}, args...), Env: env, Log: log,
 		Ready: func(context.Context) error {
 			if screen, err := os.ReadFile(log); err != nil || !strings.Contains(string(screen), "Logs and data: ") {
 				return errors.New("dev does not say yet where everything is")
@@ -46,7 +47,7 @@ func TestDev(t *testing.T) {
 	})
 	w.start(dev)
 	screen := dev.LogTail()
-	find := func(pattern string) string {
+	return dev, env, func(pattern string) string {
 		t.Helper()
 		found := regexp.MustCompile(pattern).FindStringSubmatch(screen)
 		if found == nil {
@@ -54,6 +55,47 @@ func TestDev(t *testing.T) {
 		}
 		return found[1]
 	}
+}
+
+// TestDevWithLoad: what dev is asked for runs, and simulated producers outlive
+// their peer.
+func TestDevWithLoad(t *testing.T) {
+	_, env, find := startDev(t, t.TempDir(), "--peers", "5", "--nsqd", "2", "--load", "10")
+	lead := find(`ok ([a-e])  tcp \d+  http \d+  leader`)
+	find(`(ok nsqd {6}\d+/\d+  on 5 of 5 peers)`)
+	find(`(ok nsqd2 {5}\d+/\d+  on 5 of 5 peers)`)
+	find(`(ok load {6}10 of 10 producers connected, topics load-1 to load-3)`)
+	other := map[string]string{"a": "b", "b": "c", "c": "d", "d": "e", "e": "a"}[lead]
+	address := "127.0.0.1:" + find(`ok `+other+`  tcp \d+  http (\d+)`)
+
+	out, code := lookupctl(t, env, "dev", "kill", lead)
+	if want := lead + " killed. New leader "; code != 0 || !strings.Contains(out, want) || !strings.Contains(out, "wrong: 0,") || !strings.Contains(out, "lost: 0.") {
+		t.Errorf("exit code %d, want %q\n%s", code, want, out)
+	}
+	eventually(t, func(context.Context) error {
+		out, code := lookupctl(t, env, "producers", "-a", address, "-o", "csv")
+		if code != 0 || strings.Count(out, ",load-") != 10 {
+			return fmt.Errorf("exit code %d: %s", code, out)
+		}
+		for line := range strings.Lines(out) {
+			if strings.HasSuffix(line, ","+lead+" (orphan)\n") {
+				return fmt.Errorf("it has found no other peer: %s", line)
+			}
+		}
+		return nil
+	})
+	if out, code := lookupctl(t, env, "dev", "start", lead); code != 0 {
+		t.Errorf("exit code %d: %s", code, out)
+	}
+	if out, code := lookupctl(t, env, "dev", "restart", "nsqd2"); code != 0 {
+		t.Errorf("exit code %d: %s", code, out)
+	}
+}
+
+// TestDev walks through the first five minutes that the documentation shows.
+func TestDev(t *testing.T) {
+	temp := t.TempDir()
+	dev, env, find := startDev(t, temp)
 	lead := find(`ok ([abc])  tcp \d+  http \d+  leader`)
 	find(`(ok nsqd {6}\d+/\d+  on 3 of 3 peers)`)
 	find(`(ok nsqadmin  http://127.0.0.1:\d+)`)

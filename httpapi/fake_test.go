@@ -240,11 +240,14 @@ func (n *fakeNode) RemovePeer(_ context.Context, name string, how cluster.Remove
 	return r, nil
 }
 
-func (n *fakeNode) TransferLeadership(_ context.Context, to string) (cluster.Transfer, error) {
+func (n *fakeNode) TransferLeadership(_ context.Context, how cluster.TransferHow) (cluster.Transfer, error) {
 	if n.fail != nil {
 		return cluster.Transfer{}, n.fail
 	}
-	return cluster.Transfer{Sentence: "leader a -> c, writes paused 180ms", Old: "a", New: cmp.Or(to, "c"), PauseMS: 180}, nil
+	if how.DryRun {
+		return cluster.Transfer{Sentence: "leader a -> c, writes would pause for a moment", Old: "a", New: cmp.Or(how.To, "c"), DryRun: true}, nil
+	}
+	return cluster.Transfer{Sentence: "leader a -> c, writes paused 180ms", Old: "a", New: cmp.Or(how.To, "c"), PauseMS: 180}, nil
 }
 
 func (n *fakeNode) AutopilotState(context.Context) (cluster.AutopilotState, error) {

@@ -55,14 +55,22 @@ func (s *Server) transferLeader(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	to, _ := first(values, "to")
+	var how cluster.TransferHow
+	how.To, _ = first(values, "to")
+	if how.DryRun, err = asked(values, "dry_run"); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(r.Context(), operateWithin)
 	defer cancel()
-	transfer, err := s.cfg.Cluster.TransferLeadership(ctx, to)
+	transfer, err := s.cfg.Cluster.TransferLeadership(ctx, how)
 	if err != nil {
 		return err
 	}
-	s.nameLeader(w, transfer.New)
+	leader := transfer.New
+	if transfer.DryRun {
+		leader = transfer.Old
+	}
+	s.nameLeader(w, leader)
 	writeDocument(w, transfer)
 	return nil
 }

@@ -88,6 +88,7 @@ func TestDocuments(t *testing.T) {
 		{"remove", "DELETE /v1/peers/b"},
 		{"remove_dry", "DELETE /v1/peers/b?dry_run"},
 		{"transfer", "POST /v1/leader/transfer?to=c"},
+		{"transfer_dry", "POST /v1/leader/transfer?to=c&dry_run"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			a := p.do(test.request)
@@ -101,7 +102,7 @@ func TestDocuments(t *testing.T) {
 
 func TestOperationsAreForAdmins(t *testing.T) {
 	far := serveFar(t)
-	for _, request := range []string{"DELETE /v1/peers/b", "DELETE /v1/peers/b?dry_run", "POST /v1/leader/transfer"} {
+	for _, request := range []string{"DELETE /v1/peers/b", "DELETE /v1/peers/b?dry_run", "POST /v1/leader/transfer", "POST /v1/leader/transfer?dry_run"} {
 		if a := far.do(request); a.status != 403 || !contains(a.body, `"code":"FORBIDDEN"`) || !contains(a.body, "-admin-token-file") {
 			t.Errorf("%s: %d %s", request, a.status, a.body)
 		}
@@ -119,6 +120,7 @@ func TestOperationsAreForAdmins(t *testing.T) {
 		{"DELETE /v1/peers/needed?force=false", "WOULD_LOSE_QUORUM", "", 409},
 		{"DELETE /v1/peers/needed?force=no", "INVALID_REQUEST", "", 400},
 		{"DELETE /v1/peers/b?dry_run=maybe", "INVALID_REQUEST", "", 400},
+		{"POST /v1/leader/transfer?dry_run=maybe", "INVALID_REQUEST", "", 400},
 	} {
 		a := p.do(test.request)
 		if a.status != test.status || !contains(a.body, `"code":"`+test.code+`"`) || a.header.Get("Allow") != test.allow {

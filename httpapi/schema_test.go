@@ -172,7 +172,7 @@ func TestAnswersFitTheirSchemas(t *testing.T) {
 	for request, name := range map[string]string{
 		"GET /v1/status": "status", "GET /v1/check": "check", "GET /v1/producers": "producers", "GET /v1/producers?limit=x": "error",
 		"GET /v1/autopilot": "autopilot", "DELETE /v1/peers/b": "removal", "DELETE /v1/peers/b?dry_run": "removal", "DELETE /v1/peers/needed": "error",
-		"POST /v1/leader/transfer": "transfer", "GET /v1/config": "config", "PUT /v1/log-level?level=debug": "log-level",
+		"POST /v1/leader/transfer": "transfer", "POST /v1/leader/transfer?dry_run": "transfer", "GET /v1/config": "config", "PUT /v1/log-level?level=debug": "log-level",
 		"PUT /v1/log-level?level=x": "error", "GET /v1/nowhere": "error", "POST /v1/status": "error", "POST /v1/import": "error",
 	} {
 		fits(t, name, p.do(request).body)

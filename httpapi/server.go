@@ -69,8 +69,8 @@ type node interface {
 type operations interface {
 	// RemovePeer takes a peer, given by name or id, out of the cluster for good.
 	RemovePeer(ctx context.Context, name string, how cluster.RemoveHow) (cluster.Removal, error)
-	// TransferLeadership makes a voter the leader, "" for any.
-	TransferLeadership(ctx context.Context, to string) (cluster.Transfer, error)
+	// TransferLeadership makes a voter the leader.
+	TransferLeadership(ctx context.Context, how cluster.TransferHow) (cluster.Transfer, error)
 	// AutopilotState is what the leader thinks of each peer's fitness to vote.
 	AutopilotState(ctx context.Context) (cluster.AutopilotState, error)
 	// Save begins a snapshot of what Read would show. The caller must Release it.

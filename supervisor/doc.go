@@ -1,10 +1,12 @@
 // Package supervisor runs real daemons on this machine's loopback, or where a
 // wrapping command puts them: it starts, kills, stops and restarts them, waits
 // until they are ready, keeps their logs and measures what their users see
-// meanwhile. lookupctl dev and the end-to-end tests share it.
+// meanwhile. It can also be many users: a Load is simulated producers. lookupctl
+// dev and the end-to-end tests share it.
 //
-// It does not look into the daemons: it knows their flags and their HTTP
-// answers, nothing of their packages, and imports the standard library only.
+// It does not look into the daemons: it knows their flags, their HTTP answers
+// and the V1 protocol, nothing of their packages, and imports the standard
+// library only.
 //
 // Invariants:
 //   - Only processes that a Group started itself are ever signalled, by the

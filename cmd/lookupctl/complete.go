@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"io"
+	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -15,12 +16,16 @@ const completeWithin = 300 * time.Millisecond
 
 type completion func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective)
 
-// live completes the first argument with what list finds now.
-func (o *options) live(list func(context.Context, *options, string) []string) completion {
+// finder finds, at a peer, what can stand after args; typed is how it begins.
+type finder func(ctx context.Context, o *options, args []string, typed string) []string
+
+// live completes each argument with what its finder finds now.
+func (o *options) live(finders ...finder) completion {
 	return func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
-		if len(args) > 0 {
+		if len(args) >= len(finders) {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
+		find := finders[len(args)]
 		quick := *o
 		if err := quick.complete(os.Getenv); err != nil { // cobra runs no hooks here
 			return nil, cobra.ShellCompDirectiveNoFileComp
@@ -29,7 +34,7 @@ func (o *options) live(list func(context.Context, *options, string) []string) co
 		ctx, cancel := context.WithTimeout(cmd.Context(), completeWithin)
 		defer cancel()
 		var fit []string
-		for _, name := range list(ctx, &quick, typed) {
+		for _, name := range find(ctx, &quick, args, typed) {
 			if strings.HasPrefix(name, typed) {
 				fit = append(fit, name)
 			}
@@ -40,30 +45,41 @@ func (o *options) live(list func(context.Context, *options, string) []string) co
 
 // Without an answer in time nothing is offered; the command itself will say why.
 
-func (o *options) completePeers(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
-	return o.live(func(ctx context.Context, o *options, _ string) (names []string) {
-		_, s, _ := o.statusDocument(ctx)
-		for _, p := range s.Peers {
-			names = append(names, peerName(p, s.Peers))
-		}
-		return names
-	})(cmd, args, typed)
+func findPeers(ctx context.Context, o *options, _ []string, _ string) (names []string) {
+	_, s, _ := o.statusDocument(ctx)
+	for _, p := range s.Peers {
+		names = append(names, peerName(p, s.Peers))
+	}
+	return names
 }
 
-func (o *options) completeTopics(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
-	return o.live(func(ctx context.Context, o *options, _ string) []string {
-		var d struct{ Topics []string }
-		_, _ = o.document(ctx, o.read("/topics", nil), "a list", &d)
-		return d.Topics
-	})(cmd, args, typed)
+func findTopics(ctx context.Context, o *options, _ []string, _ string) []string {
+	var d struct{ Topics []string }
+	_, _ = o.document(ctx, o.read("/topics", nil), "a list", &d)
+	return d.Topics
 }
 
-func (o *options) completeProducers(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
-	return o.live(func(ctx context.Context, o *options, typed string) (ids []string) {
-		d, _ := o.allProducers(ctx, typed, "")
-		for _, p := range d.Producers {
-			ids = append(ids, p.ID)
-		}
-		return ids
-	})(cmd, args, typed)
+// findChannels finds those of the topic in args.
+func findChannels(ctx context.Context, o *options, args []string, _ string) []string {
+	var d struct{ Channels []string }
+	_, _ = o.document(ctx, o.read("/channels", url.Values{"topic": args}), "a list", &d)
+	return d.Channels
+}
+
+// findNodes finds the broadcast addresses and HTTP ports of the topic in args.
+func findNodes(ctx context.Context, o *options, args []string, _ string) (nodes []string) {
+	var d lookupDocument
+	_, _ = o.document(ctx, o.read("/lookup", url.Values{"topic": args}), "a lookup", &d)
+	for _, p := range d.Producers {
+		nodes = append(nodes, p.httpAddress())
+	}
+	return nodes
+}
+
+func findProducers(ctx context.Context, o *options, _ []string, typed string) (ids []string) {
+	d, _ := o.allProducers(ctx, typed, "")
+	for _, p := range d.Producers {
+		ids = append(ids, p.ID)
+	}
+	return ids
 }

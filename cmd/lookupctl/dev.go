@@ -18,16 +18,21 @@ type devOptions struct {
 	*options
 	dir  string // "" for the default
 	keep bool
+	size devSize
 }
 
 func newDev(o *options) *cobra.Command {
 	d := &devOptions{options: o}
-	up := func(cmd *cobra.Command, _ []string) error { return d.up(cmd.Context()) }
+	up := func(cmd *cobra.Command, _ []string) error {
+		d.size.nsqdAsked = cmd.Flags().Changed("nsqd")
+		return d.up(cmd.Context())
+	}
 	cmd := &cobra.Command{
 		Use:   "dev",
-		Short: "Runs a cluster of three on this machine, to try and to break",
-		Long: "Runs three real peers on loopback until Ctrl-C, with nsqd and nsqadmin when they are on PATH.\n" +
-			"From another terminal, the sub-commands kill, start and restart one of them.",
+		Short: "Runs a cluster on this machine, to try and to break",
+		Long: "Runs real peers on loopback until Ctrl-C, three if --peers does not say otherwise, with nsqd and nsqadmin\n" +
+			"when they are on PATH. --load adds simulated producers: sessions as nsqds have them, without messages.\n" +
+			"From another terminal, the sub-commands kill, start and restart one of the processes.",
 		Args: noArguments,
 		RunE: up,
 	}
@@ -35,6 +40,9 @@ func newDev(o *options) *cobra.Command {
 	upCmd := &cobra.Command{Use: "up", Short: "Same as dev alone", Args: noArguments, RunE: up}
 	for _, c := range []*cobra.Command{cmd, upCmd} {
 		c.Flags().BoolVar(&d.keep, "keep", false, "do not remove the data at the end")
+		c.Flags().IntVar(&d.size.peers, "peers", devPeers, fmt.Sprintf("number of peers, 1 to %d", maxDevPeers))
+		c.Flags().IntVar(&d.size.nsqds, "nsqd", devNSQDs, fmt.Sprintf("number of nsqds, 0 to %d, if nsqd is on PATH", maxDevNSQDs))
+		c.Flags().IntVar(&d.size.load, "load", 0, fmt.Sprintf("number of simulated producers, 0 to %d", maxDevLoad))
 	}
 	cmd.AddCommand(upCmd,
 		d.control("kill", "Kills a process as a power cut would, and measures what users saw"),
@@ -74,9 +82,15 @@ func (d *devOptions) socket() string { return filepath.Join(d.home(), "control.s
 
 // up runs the cluster until ctx ends.
 func (d *devOptions) up(ctx context.Context) (err error) {
+	if err := d.size.validate(); err != nil {
+		return usageError{err}
+	}
 	programs, err := findPrograms()
 	if err != nil {
 		return err
+	}
+	if programs.nsqd == "" && d.size.nsqdAsked && d.size.nsqds > 0 {
+		return fmt.Errorf("%s is not on PATH, so --nsqd %d cannot be done; without --nsqd the rest runs", nsqdName, d.size.nsqds)
 	}
 	if err := makePrivate(d.home()); err != nil {
 		return err
@@ -95,10 +109,11 @@ func (d *devOptions) up(ctx context.Context) (err error) {
 
 	group := supervisor.NewGroup()
 	defer func() { err = errors.Join(err, group.Close()) }()
-	c, err := newDevCluster(group, programs, data)
+	c, err := newDevCluster(group, programs, data, d.size)
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, c.stopLoad()) }()
 	if err := c.start(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil // Ctrl-C while starting

@@ -98,6 +98,9 @@ func (c *devCluster) kill(ctx context.Context, d daemon) (string, error) {
 		if err := d.Kill(); err != nil {
 			return "", err
 		}
+		if len(survivors) == 0 {
+			return fmt.Sprintf("  %s killed. No peer is up; nsqds and consumers keep what they know.", d.Name()), nil
+		}
 		return fmt.Sprintf("  %s killed. No quorum: %d of %d peers up; lookups answer 503, nsqds stay connected.",
 			d.Name(), len(survivors), len(c.peers.Peers)), nil
 	}

@@ -26,18 +26,21 @@ func newLeader(o *options) *cobra.Command {
 }
 
 func newTransfer(o *options, use string) *cobra.Command {
-	return &cobra.Command{
+	var dryRun bool
+	cmd := &cobra.Command{
 		Use:   use,
 		Short: "Makes another voter the leader, and says how long writes paused",
-		Args:  atMost("NAME"), ValidArgsFunction: o.completePeers,
+		Args:  atMost("NAME"), ValidArgsFunction: o.live(findPeers),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			to := ""
 			if len(args) > 0 {
 				to = args[0]
 			}
-			return o.transfer(cmd.Context(), to)
+			return o.transfer(cmd.Context(), to, dryRun)
 		},
 	}
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only say who would be the leader")
+	return cmd
 }
 
 func (o *options) showLeader(ctx context.Context) error {
@@ -55,11 +58,18 @@ func (o *options) showLeader(ctx context.Context) error {
 	return nil
 }
 
-func (o *options) transfer(ctx context.Context, to string) error {
+func (o *options) transfer(ctx context.Context, to string, dryRun bool) error {
 	o.timeout = max(o.timeout, operateTimeout)
 	path := "/v1/leader/transfer"
+	values := url.Values{}
 	if to != "" {
-		path += "?to=" + url.QueryEscape(to)
+		values.Set("to", to)
+	}
+	if dryRun {
+		values.Set("dry_run", "true")
+	}
+	if len(values) > 0 {
+		path += "?" + values.Encode()
 	}
 	var t cluster.Transfer
 	a, err := o.changeDocument(ctx, http.MethodPost, path, "a transfer", &t)

@@ -15,20 +15,14 @@ import (
 
 // lookupDocument is the answer to GET /lookup.
 type lookupDocument struct {
-	Channels  []string `json:"channels"`
-	Producers []struct {
-		BroadcastAddress string `json:"broadcast_address"`
-		Hostname         string `json:"hostname"`
-		TCPPort          int    `json:"tcp_port"`
-		HTTPPort         int    `json:"http_port"`
-		Version          string `json:"version"`
-	} `json:"producers"`
+	Channels  []string           `json:"channels"`
+	Producers []producerDocument `json:"producers"` // without sessions
 }
 
 // offeredBy reports whether a producer has that broadcast address and HTTP port.
 func (d lookupDocument) offeredBy(node string) bool {
 	for _, p := range d.Producers {
-		if net.JoinHostPort(p.BroadcastAddress, strconv.Itoa(p.HTTPPort)) == node || fmt.Sprintf("%s:%d", p.BroadcastAddress, p.HTTPPort) == node {
+		if p.httpAddress() == node || fmt.Sprintf("%s:%d", p.BroadcastAddress, p.HTTPPort) == node {
 			return true
 		}
 	}
@@ -39,7 +33,7 @@ func newLookup(o *options) *cobra.Command {
 	return o.watchable(&cobra.Command{
 		Use:   "lookup TOPIC",
 		Short: "Shows a topic's producers and channels, as consumers get them",
-		Args:  exactly("TOPIC"), ValidArgsFunction: o.completeTopics,
+		Args:  exactly("TOPIC"), ValidArgsFunction: o.live(findTopics),
 		RunE: func(cmd *cobra.Command, args []string) error { return o.lookup(cmd.Context(), args[0]) },
 	})
 }

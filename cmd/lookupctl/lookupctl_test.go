@@ -252,7 +252,7 @@ func TestLongOptions(t *testing.T) {
 }
 
 func TestPortsShiftAsABlock(t *testing.T) {
-	free, err := freeLayout()
+	free, err := freeLayout(devSize{peers: 5, nsqds: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -261,11 +261,11 @@ func TestPortsShiftAsABlock(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	next, err := freeLayout()
+	next, err := freeLayout(devSize{peers: 5, nsqds: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
-	shift := next.nsqd.TCP - free.nsqd.TCP
+	shift := next.nsqds[0].TCP - free.nsqds[0].TCP
 	if shift <= 0 || shift%devShift != 0 {
 		t.Fatalf("shift by %d", shift)
 	}
@@ -273,6 +273,37 @@ func TestPortsShiftAsABlock(t *testing.T) {
 		if port != free.all()[i]+shift {
 			t.Errorf("port %d moved to %d, the others by %d", free.all()[i], port, shift)
 		}
+	}
+}
+
+func TestDevSize(t *testing.T) {
+	for args, want := range map[string]string{
+		"--peers 0": "--peers 0: want 1 to 9", "--peers 10": "--peers 10: want 1 to 9",
+		"--nsqd -1": "--nsqd -1: want 0 to 9", "--nsqd 10": "--nsqd 10: want 0 to 9",
+		"--load -1": "--load -1: want 0 to 500", "up --load 501": "--load 501: want 0 to 500",
+	} {
+		code, _, talk := call(t, nil, append([]string{"dev", "--dir", t.TempDir()}, strings.Fields(args)...)...)
+		if code != exitUsage || !strings.Contains(talk, want) {
+			t.Errorf("%s: exit code %d: %s", args, code, talk)
+		}
+	}
+	ports := layout(devSize{peers: maxDevPeers, nsqds: maxDevNSQDs}, 0).all()
+	slices.Sort(ports)
+	if n := len(slices.Compact(slices.Clone(ports))); n != len(ports) || ports[n-1]-ports[0] >= devShift {
+		t.Errorf("%d ports, %d of them different: %v", len(ports), n, ports)
+	}
+}
+
+// TestNSQDsThatCannotRun: who asks for nsqds is told that there is no nsqd.
+func TestNSQDsThatCannotRun(t *testing.T) {
+	path := t.TempDir()
+	if err := os.WriteFile(path+"/lookupd", []byte("#!/bin/sh\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", path)
+	code, _, talk := call(t, nil, "dev", "--dir", t.TempDir(), "--nsqd", "2")
+	if code != exitFailed || !strings.Contains(talk, "nsqd is not on PATH, so --nsqd 2 cannot be done") {
+		t.Errorf("exit code %d: %s", code, talk)
 	}
 }
 

@@ -28,7 +28,7 @@ func newPeer(o *options) *cobra.Command {
 	cmd := group("peer", "Shows or removes a peer")
 	cmd.AddCommand(
 		&cobra.Command{
-			Use: "show NAME", Short: "Shows all that is known of a peer", Args: exactly("NAME"), ValidArgsFunction: o.completePeers,
+			Use: "show NAME", Short: "Shows all that is known of a peer", Args: exactly("NAME"), ValidArgsFunction: o.live(findPeers),
 			RunE: func(cmd *cobra.Command, args []string) error { return o.showPeer(cmd.Context(), args[0]) },
 		},
 		newPeerRemove(o, "remove NAME"),
@@ -44,7 +44,7 @@ func newPeerRemove(o *options, use string) *cobra.Command {
 		Long: "Takes a peer out of the cluster, for good: its id never comes back. Says before what the cluster may\n" +
 			"lose then, and is refused when those that stay could commit nothing. A leader hands over first.\n" +
 			"Without --yes it asks.",
-		Args: exactly("NAME"), ValidArgsFunction: o.completePeers,
+		Args: exactly("NAME"), ValidArgsFunction: o.live(findPeers),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return o.removePeer(cmd.Context(), args[0], dryRun, force)
 		},

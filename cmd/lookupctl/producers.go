@@ -115,7 +115,7 @@ func newProducer(o *options) *cobra.Command {
 	cmd := group("producer", "Shows a producer")
 	cmd.AddCommand(&cobra.Command{
 		Use: "show ADDRESS", Short: "Shows a producer, by its broadcast address and TCP port, with its sessions", Args: exactly("ADDRESS"),
-		ValidArgsFunction: o.completeProducers,
+		ValidArgsFunction: o.live(findProducers),
 		RunE:              func(cmd *cobra.Command, args []string) error { return o.showProducer(cmd.Context(), args[0]) },
 	})
 	return cmd

@@ -19,7 +19,7 @@ func newTopics(o *options) *cobra.Command {
 
 func newChannels(o *options) *cobra.Command {
 	return o.watchable(&cobra.Command{
-		Use: "channels TOPIC", Short: "Lists the channels of a topic", Args: exactly("TOPIC"), ValidArgsFunction: o.completeTopics,
+		Use: "channels TOPIC", Short: "Lists the channels of a topic", Args: exactly("TOPIC"), ValidArgsFunction: o.live(findTopics),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return o.names(cmd.Context(), "/channels", "CHANNEL", url.Values{"topic": args})
 		},
@@ -84,8 +84,13 @@ func newChannel(o *options) *cobra.Command {
 // newWrite returns one of NSQ's writes; its arguments are those parameters.
 func (o *options) newWrite(use, short, path string, parameters ...string) *cobra.Command {
 	var dryRun bool
+	finders := map[string]finder{"topic": findTopics, "channel": findChannels, "node": findNodes}
+	var find []finder
+	for _, name := range parameters {
+		find = append(find, finders[name])
+	}
 	cmd := &cobra.Command{
-		Use: use, Short: short, Args: exactly(wordsAfterFirst(use)...), ValidArgsFunction: o.completeTopics,
+		Use: use, Short: short, Args: exactly(wordsAfterFirst(use)...), ValidArgsFunction: o.live(find...),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			values := url.Values{}
 			for i, name := range parameters {

@@ -1661,7 +1661,8 @@ func (x *Voters) GetUp() uint32 {
 // TransferRequest asks the leader to make another voter the leader.
 type TransferRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	To            string                 `protobuf:"bytes,1,opt,name=to,proto3" json:"to,omitempty"` // node id, "" for whoever is fit
+	To            string                 `protobuf:"bytes,1,opt,name=to,proto3" json:"to,omitempty"`                        // node id, "" for whoever is fit
+	DryRun        bool                   `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"` // only say who would be
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1703,10 +1704,17 @@ func (x *TransferRequest) GetTo() string {
 	return ""
 }
 
+func (x *TransferRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
 type TransferResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Code          Code                   `protobuf:"varint,1,opt,name=code,proto3,enum=lookupd.peer.v1.Code" json:"code,omitempty"`
-	LeaderId      string                 `protobuf:"bytes,2,opt,name=leader_id,json=leaderId,proto3" json:"leader_id,omitempty"` // who was asked to take over
+	LeaderId      string                 `protobuf:"bytes,2,opt,name=leader_id,json=leaderId,proto3" json:"leader_id,omitempty"` // who was asked, or would be, to take over
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2299,9 +2307,10 @@ const file_peer_proto_rawDesc = "" +
 	"\x05index\x18\x05 \x01(\x04R\x05index\"*\n" +
 	"\x06Voters\x12\x10\n" +
 	"\x03all\x18\x01 \x01(\rR\x03all\x12\x0e\n" +
-	"\x02up\x18\x02 \x01(\rR\x02up\"!\n" +
+	"\x02up\x18\x02 \x01(\rR\x02up\":\n" +
 	"\x0fTransferRequest\x12\x0e\n" +
-	"\x02to\x18\x01 \x01(\tR\x02to\"Z\n" +
+	"\x02to\x18\x01 \x01(\tR\x02to\x12\x17\n" +
+	"\adry_run\x18\x02 \x01(\bR\x06dryRun\"Z\n" +
 	"\x10TransferResponse\x12)\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x15.lookupd.peer.v1.CodeR\x04code\x12\x1b\n" +
 	"\tleader_id\x18\x02 \x01(\tR\bleaderId\"\x12\n" +
