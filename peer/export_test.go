@@ -35,7 +35,7 @@ func (n *Network) SetRenewal(renew, age, retire time.Duration) {
 }
 
 // SetRepeat sets for how long raft's empty requests are not repeated. Before there
-// is a pipeline only.
+// is a pipeline, and with certificates before Open.
 func (n *Network) SetRepeat(d time.Duration) { n.timings.repeat = d }
 
 // HandshakesUnderWay counts those of connections that came in.
