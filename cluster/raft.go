@@ -9,7 +9,9 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-const logCacheEntries = 256
+// logCacheEntries is two of the largest requests of raft (MaxAppendEntries): a follower
+// further behind is served from the file. An entry may have 256 KiB.
+const logCacheEntries = 128
 
 // raftConfig has the reasons for each value that is not raft's default in this
 // package's DESIGN.md.

@@ -9,11 +9,12 @@ import (
 	"github.com/lookupd/lookupd/registry"
 )
 
-// A Feed keeps at most so many changes, with at most so many events in all: a
-// reconnect of one producer may have 100,000.
+// A Feed keeps at most so many changes, with at most so many events in all, a few
+// MiB: a reconnect of one producer alone may have 100,000, and then its readers
+// read the state anew.
 const (
 	FeedLength = 10_000
-	FeedEvents = 100_000
+	FeedEvents = 50_000
 )
 
 // Feed tells what each entry changed. It keeps the last ones; who falls behind further, or meets a restored snapshot, reads the state anew:
