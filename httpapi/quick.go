@@ -178,11 +178,7 @@ func (l *quickListener) serve(c *limitedConn) {
 // answerAll answers requests until one comes that is for net/http, which it puts
 // back, or until the connection is to be closed.
 func (l *quickListener) answerAll(c *limitedConn) (handOver bool) {
-	defer func() { // the handler says with this panic: cut the connection
-		if p := recover(); p != nil && p != http.ErrAbortHandler {
-			panic(p)
-		}
-	}()
+	defer func() { _ = recover() }() // from the handler, which has logged it: cut the connection
 	q := newQuickConn(c)
 	buffer := make([]byte, quickRequestBytes)
 	for wait := l.limited.limits.HeaderTimeout; ; wait = l.limited.limits.IdleTimeout {
