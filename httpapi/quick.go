@@ -224,14 +224,14 @@ func newQuickConn(c *limitedConn) *quickConn {
 	}
 }
 
-// readWithin sets the deadline of the next Read, to between wait and one and a
-// quarter of it: to set one for each is dear.
+// readWithin sets the deadline of the next Read, to wait or up to a thirtieth
+// earlier: to set one for each is dear.
 func (q *quickConn) readWithin(wait time.Duration) error {
 	now := time.Now()
-	if left := q.until.Sub(now); left >= wait && left <= wait+wait/4 {
+	if left := q.until.Sub(now); left >= wait-wait/30 && left <= wait {
 		return nil
 	}
-	q.until = now.Add(wait + wait/4)
+	q.until = now.Add(wait)
 	return q.conn.SetReadDeadline(q.until)
 }
 
