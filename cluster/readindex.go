@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/lookupd/lookupd/peer"
 	"github.com/lookupd/lookupd/peer/peerpb"
 	"github.com/lookupd/lookupd/registry"
 	"github.com/lookupd/lookupd/seeded"
@@ -142,8 +143,11 @@ func (n *Node) followerRound(ctx context.Context) (uint64, error) {
 	return answer.Index, nil
 }
 
-// ReadIndex answers a follower's round with one of this leader's.
-func (h handler) ReadIndex(ctx context.Context, _ *peerpb.ReadIndexRequest) *peerpb.ReadIndexResponse {
+// ReadIndex answers a follower's round. The question says the follower's term,
+// and was asked after the round began: it is that voter's confirmation. Where it
+// and this leader are a majority there is nobody left to ask, else the follower
+// shares the leader's next round.
+func (h handler) ReadIndex(ctx context.Context, req *peerpb.ReadIndexRequest) *peerpb.ReadIndexResponse {
 	n := h.node
 	leader, _ := n.leader.current()
 	answer := &peerpb.ReadIndexResponse{Code: peerpb.Code_CODE_NOT_LEADER, LeaderId: string(leader)}
@@ -152,18 +156,30 @@ func (h handler) ReadIndex(ctx context.Context, _ *peerpb.ReadIndexRequest) *pee
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*roundWithin)
 	defer cancel()
-	if index, err := n.leaderRounds.join(ctx); err == nil {
+	index, err := n.confirmedIndex(ctx, func(_ context.Context, term uint64) error {
+		return n.confirmedBy(peer.From(ctx), req, term)
+	})
+	if err != nil {
+		index, err = n.leaderRounds.join(ctx)
+	}
+	if err == nil {
 		answer.Code, answer.Index = peerpb.Code_CODE_OK, index
 	}
 	return answer
 }
 
-// leaderRound is one round of the read index; DESIGN.md of this package has the
-// proof. raft's VerifyLeader is not used: it counts answers to requests that
-// were sent before the call, and those of non-voters.
+// leaderRound is one round of the read index.
 func (n *Node) leaderRound(ctx context.Context) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, roundWithin)
 	defer cancel()
+	return n.confirmedIndex(ctx, n.confirm)
+}
+
+// confirmedIndex returns the commit index if confirm then finds that no newer
+// leader existed when the readers came; DESIGN.md of this package has the proof.
+// raft's VerifyLeader is not used: it counts answers to requests that were sent
+// before the call, and those of non-voters.
+func (n *Node) confirmedIndex(ctx context.Context, confirm func(_ context.Context, term uint64) error) (uint64, error) {
 	term := n.raft.CurrentTerm()
 	if n.raft.State() != raft.Leader {
 		return 0, fmt.Errorf("%w: not the leader", errRound)
@@ -172,13 +188,28 @@ func (n *Node) leaderRound(ctx context.Context) (uint64, error) {
 		return 0, err
 	}
 	index := n.raft.CommitIndex()
-	if err := n.confirm(ctx, term); err != nil {
+	if err := confirm(ctx, term); err != nil {
 		return 0, err
 	}
 	if n.raft.CurrentTerm() != term {
 		return 0, fmt.Errorf("%w: term %d ended", errRound, term)
 	}
 	return index, nil
+}
+
+// confirmedBy returns nil if what the asking peer says of its term is all that
+// this leader needs.
+func (n *Node) confirmedBy(asker registry.NodeID, req *peerpb.ReadIndexRequest, term uint64) error {
+	voters, self := n.voters()
+	if !self || !suffices(voters, asker) || req.ClusterId != n.ClusterID() || req.Term > term {
+		return fmt.Errorf("%w: others have to be asked", errRound)
+	}
+	return nil
+}
+
+// suffices reports whether peer and one other voter are a majority of voters.
+func suffices(voters []registry.NodeID, peer registry.NodeID) bool {
+	return slices.Contains(voters, peer) && len(voters)/2+1 <= 2
 }
 
 // ready waits until this peer's state has applied an entry of term. Until then
