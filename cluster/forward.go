@@ -47,11 +47,22 @@ func (n *Node) applyBatch(ctx context.Context, data []byte) (fsm.BatchResult, er
 			return fsm.BatchResult{}, fmt.Errorf("raft apply: %w", err)
 		}
 	}
+	n.tellCommitted()
 	result, ok := future.Response().(fsm.BatchResult)
 	if !ok {
 		return fsm.BatchResult{}, fmt.Errorf("raft apply: unexpected answer %T", future.Response())
 	}
 	return result, nil
+}
+
+// tellCommitted has followers told of what this leader has committed: raft itself
+// lets them wait for its CommitTimeout if no other entry follows.
+func (n *Node) tellCommitted() {
+	term := n.raft.CurrentTerm()
+	leads, index := n.raft.State() == raft.Leader, n.raft.CommitIndex()
+	if leads && n.raft.CurrentTerm() == term {
+		n.net.Committed(term, index)
+	}
 }
 
 // Forward answers another peer's batch. It is proposed here or refused, never

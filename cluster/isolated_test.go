@@ -9,9 +9,9 @@ import (
 	"github.com/lookupd/lookupd/registry"
 )
 
-// A follower hears of a commit that no entry follows, within raft's CommitTimeout
-// or two, and an idle cluster adds nothing to the log. On an idle connection raft's
-// requests are withheld for 250 ms: a reader must not wait for that.
+// A follower hears of a commit that no entry follows, and an idle cluster adds
+// nothing to the log. raft itself would tell within its CommitTimeout or two, 200
+// to 400 ms: a reader must not wait for that.
 func TestFollowerReadsIsolatedWriteSoon(t *testing.T) {
 	const writes, idle, soon = 12, 300 * time.Millisecond, 100 * time.Millisecond
 	peers := startCluster(t, 3)

@@ -277,6 +277,7 @@ func (n *Node) reconfigure(ctx context.Context, change func(prev uint64) raft.In
 			return 0, fmt.Errorf("change of the configuration: %w", err)
 		}
 	}
+	n.tellCommitted()
 	return future.Index(), n.fsm.WaitApplied(ctx, future.Index())
 }
 

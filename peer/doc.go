@@ -17,8 +17,8 @@
 // were made with older ones, or are an hour old, are replaced by the side that
 // dialled them, without a failure, and ended by the other side if it must.
 //
-// Of raft's requests one kind is not always sent: an empty one that the follower
-// has just answered (pipeline.go).
+// One kind of raft's requests is made here: the empty one that tells a follower
+// of a commit, which raft would make later (tell.go).
 //
 // Invariants:
 //   - No byte of a connection reaches raft or a Handler before both sides
@@ -39,6 +39,6 @@
 //     package runs; those of net/rpc and raft that read from one are at their
 //     end.
 //
-// Locks: a caller's mutex comes before Network's and that of conns, which are
-// never held together. None is held during I/O.
+// Locks: a caller's mutex and the teller's come before Network's and that of conns,
+// which are never held together. None is held during I/O.
 package peer

@@ -34,9 +34,12 @@ func (n *Network) SetRenewal(renew, age, retire time.Duration) {
 	n.timings.renew, n.timings.age, n.timings.retire = renew, age, retire
 }
 
-// SetRepeat sets for how long raft's empty requests are not repeated. Before there
-// is a pipeline, and with certificates before Open.
-func (n *Network) SetRepeat(d time.Duration) { n.timings.repeat = d }
+// SetTell sets how long a commit waits for a request of raft's. Before Open only.
+func (n *Network) SetTell(d time.Duration) { n.timings.tell = d }
+
+// Look tells followers what waits to be told, as if the time that SetTell sets
+// were over.
+func (n *Network) Look() { n.transport.teller.look() }
 
 // HandshakesUnderWay counts those of connections that came in.
 func (n *Network) HandshakesUnderWay() int { return len(n.handshakes) }

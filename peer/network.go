@@ -34,7 +34,7 @@ type timings struct {
 	grace     time.Duration // a call is answered so long after its deadline, or its connection is dead
 	sweep     time.Duration // between two looks for such calls
 	call      time.Duration // longest call
-	repeat    time.Duration // raft's empty request, once answered, is not sent again before that
+	tell      time.Duration // a commit waits as long for a request of raft's to take it along
 	renew     time.Duration // between two looks for new certificates and old connections
 	age       time.Duration // a connection gets as old under one certificate
 	retire    time.Duration // one that was replaced stays as long for what is under way on it
@@ -48,7 +48,7 @@ func defaultTimings(l Limits) timings {
 		grace:     5 * time.Second,
 		sweep:     time.Second,
 		call:      30 * time.Second,
-		repeat:    250 * time.Millisecond,
+		tell:      2 * time.Millisecond,
 		renew:     time.Second,
 		age:       time.Hour,
 		retire:    30 * time.Second,

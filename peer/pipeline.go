@@ -2,8 +2,6 @@ package peer
 
 import (
 	"sync"
-	"sync/atomic"
-	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -17,7 +15,7 @@ func (t *transport) AppendEntriesPipeline(id raft.ServerID, target raft.ServerAd
 	}
 	p := &pipeline{
 		AppendPipeline: inner, answers: make(chan raft.AppendFuture), closed: make(chan struct{}),
-		transport: t, generation: t.generation.Load(),
+		transport: t, generation: t.generation.Load(), id: id, target: target,
 	}
 	go p.pass() // ends with Close, which raft calls
 	return p, nil
@@ -36,10 +34,8 @@ type pipeline struct {
 
 	transport  *transport
 	generation uint64 // of the transport when it began
-
-	// answered is the latest empty request that had success. pass sets it, raft's
-	// sender reads it.
-	answered atomic.Pointer[raft.AppendFuture]
+	id         raft.ServerID
+	target     raft.ServerAddress
 }
 
 var _ raft.AppendPipeline = (*pipeline)(nil)
@@ -49,18 +45,11 @@ func (p *pipeline) Consumer() <-chan raft.AppendFuture { return p.answers }
 
 // AppendEntries sends, unless connections were recycled since the pipeline began:
 // raft then ends it, and begins another with a new connection.
-//
-// Nor does it send what the follower has just answered. Raft makes an empty
-// request every CommitTimeout, so that followers hear of a commit soon, and on an
-// idle cluster all of them are the same. Such a one is withheld, as if the network
-// had lost it, for timings.repeat: docs/adr/0006.
 func (p *pipeline) AppendEntries(args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
 	if p.transport.generation.Load() != p.generation {
 		return nil, ErrRecycled
 	}
-	if a := p.answered.Load(); a != nil && repeats(args, (*a).Request()) && time.Since((*a).Start()) < p.transport.network.timings.repeat {
-		return *a, nil
-	}
+	p.transport.teller.sent(p.id, p.target, args)
 	return p.AppendPipeline.AppendEntries(args, resp)
 }
 
@@ -79,8 +68,8 @@ func (p *pipeline) pass() {
 		select {
 		case answer := <-p.AppendPipeline.Consumer():
 			last := endsPipeline(answer)
-			if !last && isEmpty(answer.Request()) {
-				p.answered.Store(&answer)
+			if !last {
+				p.transport.teller.acknowledged(p.id, answer.Request())
 			}
 			select {
 			case p.answers <- answer:
@@ -101,13 +90,4 @@ func (p *pipeline) pass() {
 func endsPipeline(answer raft.AppendFuture) bool {
 	resp := answer.Response()
 	return !resp.Success || resp.Term > answer.Request().Term
-}
-
-func isEmpty(args *raft.AppendEntriesRequest) bool { return len(args.Entries) == 0 }
-
-// repeats reports whether args tells a follower nothing that earlier, which is
-// empty, did not.
-func repeats(args, earlier *raft.AppendEntriesRequest) bool {
-	return isEmpty(args) && args.Term == earlier.Term && args.LeaderCommitIndex == earlier.LeaderCommitIndex &&
-		args.PrevLogEntry == earlier.PrevLogEntry && args.PrevLogTerm == earlier.PrevLogTerm
 }

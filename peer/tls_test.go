@@ -45,7 +45,6 @@ func (a *addresses) openSecure(t *testing.T, node registry.NodeID, h peer.Handle
 	})
 	n.SetTimings(soon/4, time.Nanosecond, 0)
 	n.SetRenewal(r.every, r.age, r.retire)
-	n.SetRepeat(0) // each request is to have an answer
 	if err := n.Open(); err != nil {
 		t.Fatal(err)
 	}

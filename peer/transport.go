@@ -31,6 +31,7 @@ type transport struct {
 	network *Network
 	stream  *streamLayer
 	checked chan raft.RPC
+	teller  *teller
 	// generation counts how often raft's connections were recycled.
 	generation atomic.Uint64
 	// busy is set while one that is to be replaced was in use at the last look.
@@ -45,7 +46,9 @@ var (
 
 func newTransport(n *Network) *transport {
 	s := newStreamLayer(n)
-	return &transport{NetworkTransport: newNetworkTransport(n.cfg, s), network: n, stream: s, checked: make(chan raft.RPC)}
+	t := &transport{NetworkTransport: newNetworkTransport(n.cfg, s), network: n, stream: s, checked: make(chan raft.RPC)}
+	t.teller = &teller{transport: t, followers: map[raft.ServerID]*followed{}}
+	return t
 }
 
 func newNetworkTransport(cfg Config, s *streamLayer) *raft.NetworkTransport {
@@ -76,9 +79,15 @@ func (t *transport) SetHeartbeatHandler(func(raft.RPC)) {}
 // until then that peer could serve no read. Heartbeats have a wait of their own
 // and must fail, for the leader's lease.
 func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	if !isHeartbeat(args) {
+		t.teller.sent(id, target, args)
+	}
 	for {
 		err := t.NetworkTransport.AppendEntries(id, target, args, resp)
 		t.closeBusy()
+		if err == nil && resp.Success && !isHeartbeat(args) {
+			t.teller.acknowledged(id, args)
+		}
 		if err == nil || isHeartbeat(args) || !errors.Is(err, ErrUnreachable) || !t.network.mayLead(args.Term, registry.NodeID(id)) {
 			return err
 		}
