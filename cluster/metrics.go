@@ -35,7 +35,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		batchDuration:  prometheus.NewHistogram(prometheus.HistogramOpts{Name: "lookupd_batch_commit_duration_seconds", Help: "From proposing a batch of this peer to its result.", Buckets: seconds}),
 		batchRetries:   prometheus.NewCounter(prometheus.CounterOpts{Name: "lookupd_batch_retries_total", Help: "Attempts to commit a batch that had no result."}),
 		logSync:        prometheus.NewHistogram(prometheus.HistogramOpts{Name: "lookupd_log_sync_duration_seconds", Help: "A write to the log of this peer, until it is on disk.", Buckets: seconds}),
-		apply:          prometheus.NewHistogram(prometheus.HistogramOpts{Name: "lookupd_apply_duration_seconds", Help: "One transaction that applies log entries to the state.", Buckets: seconds}),
+		apply:          prometheus.NewHistogram(prometheus.HistogramOpts{Name: "lookupd_apply_duration_seconds", Help: "The work of one transaction that applies log entries to the state.", Buckets: seconds}),
 		barrierSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "lookupd_read_barrier_duration_seconds", Help: "Wait of a linearizable reader.", Buckets: seconds}),
 		rounds:         prometheus.NewCounterVec(prometheus.CounterOpts{Name: "lookupd_read_index_rounds_total", Help: "Rounds of the read index."}, []string{"role", "result"}),
 		roundSeconds:   prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "lookupd_read_index_round_duration_seconds", Help: "Duration of a round.", Buckets: seconds}, []string{"role"}),

@@ -391,6 +391,10 @@ func (w *simWorld) commitLocked(b fsm.Batch, sent []*simProposal) fsm.BatchResul
 		w.failLocked("entry %d cannot be applied", w.index)
 		return fsm.BatchResult{}
 	}
+	// Views and the feed of a peer that has come so far show it; how far each has come is below.
+	if err := w.fsm.WaitApplied(context.Background(), w.index); err != nil {
+		w.failLocked("entry %d is not shown: %v", w.index, err)
+	}
 	w.noteEntryLocked(b, result)
 	fresh := b.Origin == "" || w.model.Fresh(b.Origin, b.Epoch, b.Number)
 	if fresh != (!result.Stale && result.Index == w.index) {
@@ -404,12 +408,9 @@ func (w *simWorld) commitLocked(b fsm.Batch, sent []*simProposal) fsm.BatchResul
 		if s == nil {
 			continue
 		}
-		if w.reign != nil && w.reign.leader == s {
-			s.followLocked()
-			continue
-		}
 		most := 20 * time.Millisecond
-		if w.draw(8, "lag"+string(p.node)) == 0 {
+		leads := w.reign != nil && w.reign.leader == s // it lags as long as a transaction is held
+		if !leads && w.draw(8, "lag"+string(p.node)) == 0 {
 			most = 400 * time.Millisecond
 		}
 		w.after(w.between(time.Millisecond, most, string(p.node)), s.followLocked)

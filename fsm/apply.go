@@ -2,12 +2,10 @@ package fsm
 
 import (
 	"fmt"
-	"time"
 
 	"github.com/hashicorp/raft"
 	"github.com/lookupd/lookupd/registry"
 	"github.com/lookupd/lookupd/store"
-	"github.com/lookupd/lookupd/witness"
 )
 
 // Apply applies one entry; raft calls it only to recover a cluster by hand.
@@ -15,24 +13,18 @@ func (f *FSM) Apply(log *raft.Log) any {
 	return f.ApplyBatch([]*raft.Log{log})[0]
 }
 
-// maxTransaction is about how many commands one transaction takes. bbolt splits
-// pages only at the commit, so a page that takes n rows costs n^2 (150,000
-// REGISTERs in one transaction took 30 s, in small ones 3).
-const maxTransaction = 2048
-
-// ApplyBatch applies entries, in one transaction unless they are many. The
-// response to a command is a BatchResult, that to a configuration is nil.
-// Entries that the state has already are skipped; their response is Stale.
+// ApplyBatch applies entries. They are committed, and told, when somebody waits
+// for them or a moment later; raft's log has them anyway. The response to a
+// command is a BatchResult, that to a configuration is nil. Entries that the
+// state has already are skipped; their response is Stale.
 func (f *FSM) ApplyBatch(logs []*raft.Log) []any {
 	responses := make([]any, 0, len(logs))
-	if f.failed == nil {
-		var err error
-		if responses, err = f.apply(logs, responses); err != nil {
-			f.fatal(err)
-		}
-	}
+	err := f.change(func() (err error) {
+		responses, err = f.apply(logs, responses)
+		return err
+	})
 	for len(responses) < len(logs) { // only after OnFatal returned
-		responses = append(responses, f.failed)
+		responses = append(responses, err)
 	}
 	return responses
 }
@@ -43,74 +35,37 @@ type entry struct {
 	batch Batch
 }
 
-func (f *FSM) apply(logs []*raft.Log, responses []any) ([]any, error) {
-	var entries []entry
-	commands := 0
-	for i, log := range logs {
-		e := entry{Log: log}
-		if log.Type == raft.LogCommand {
-			var err error
-			if e.batch, err = DecodeBatch(log.Data); err != nil {
-				return responses, fmt.Errorf("log entry %d: %w", log.Index, err)
-			}
-		}
-		entries = append(entries, e)
-		commands += len(e.batch.Commands)
-		if commands < maxTransaction && i < len(logs)-1 {
-			continue
-		}
-		applied, err := f.transact(entries)
-		if err != nil {
-			return responses, fmt.Errorf("apply log entries %d to %d: %w", entries[0].Index, log.Index, err)
-		}
-		responses = append(responses, applied...)
-		entries, commands = nil, 0
+func decode(log *raft.Log) (e entry, err error) {
+	e.Log = log
+	if log.Type == raft.LogCommand {
+		e.batch, err = DecodeBatch(log.Data)
 	}
-	return responses, nil
+	return e, err
 }
 
-// transact applies entries in one transaction and publishes what it did.
-func (f *FSM) transact(entries []entry) (responses []any, err error) {
-	var (
-		changes                    []registry.Change
-		marked                     []HashMark
-		index, term, configuration uint64
-	)
-	began := time.Now()
-	err = f.state.Load().Update(func(c *store.Change) error {
-		for _, e := range entries {
-			responses = append(responses, applyEntry(c, e))
-			if events := c.TakeEvents(); len(events) > 0 {
-				changes = append(changes, registry.Change{Index: e.Index, Events: events})
-			}
-			// A skipped entry is not where the state is.
-			if at, _ := c.Applied(); at == e.Index && at%markEvery == 0 {
-				marked = append(marked, HashMark{Index: at, Hash: c.Hash()})
-			}
+// apply returns the responses; after an error those to what is committed.
+func (f *FSM) apply(logs []*raft.Log, responses []any) ([]any, error) {
+	committed := 0
+	for _, log := range logs {
+		e, err := decode(log)
+		if err != nil {
+			return responses[:committed], fmt.Errorf("log entry %d: %w", log.Index, err)
 		}
-		index, term = c.Applied()
-		configuration = c.ConfigurationIndex()
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	if f.config.Took != nil {
-		f.config.Took(time.Since(began))
-	}
-	for _, e := range entries {
-		f.unsaved.Add(int64(len(e.batch.Commands)))
-	}
-	if witness.On {
-		for _, e := range entries {
-			witness.Applied(e.Index, e.Term, uint8(e.Type), e.Data)
+		if f.held != nil && f.held.commands+len(e.batch.Commands) > maxTransaction {
+			if err := f.commit(); err != nil {
+				return responses[:committed], err
+			}
+			committed = len(responses)
 		}
+		response, err := f.add(e)
+		if err != nil {
+			return responses[:committed], fmt.Errorf("apply log entry %d: %w", log.Index, err)
+		}
+		responses = append(responses, response)
 	}
-	// The feed first, so that who waited for the index finds its changes there.
-	f.configuration.Store(configuration)
-	f.marks.add(marked)
-	f.feed.publish(changes)
-	f.applied.publish(index, term)
+	if err := f.settle(); err != nil {
+		return responses[:committed], err
+	}
 	return responses, nil
 }
 

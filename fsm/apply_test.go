@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/raft"
@@ -144,6 +145,7 @@ func TestEntriesTheStateHasAreSkipped(t *testing.T) {
 	if diff := cmp.Diff([]any{fsm.BatchResult{Index: 4, Stale: true}, nil}, got); diff != "" {
 		t.Error(diff)
 	}
+	m.flush()
 	if index, _ := m.Applied(); index != 5 || m.ConfigurationIndex() != 0 {
 		t.Errorf("applied %d, configuration %d", index, m.ConfigurationIndex())
 	}
@@ -194,7 +196,8 @@ func TestWhatCannotBeUnderstoodIsFatal(t *testing.T) {
 	}
 }
 
-// TestGroupingDoesNotMatter applies one random log in several groupings.
+// TestGroupingDoesNotMatter applies one random log in several groupings, and
+// holds transactions for longer or shorter.
 func TestGroupingDoesNotMatter(t *testing.T) {
 	const entries = 400
 	random := rand.New(rand.NewPCG(1, 2))
@@ -207,36 +210,45 @@ func TestGroupingDoesNotMatter(t *testing.T) {
 		logs = append(logs, entryOf(t, i+1, randomBatch(random, i+1)))
 	}
 	reference, referenceResponses := newMachine(t), []any{}
+	fsm.HoldFor(reference.FSM, 0)
 	for _, log := range logs {
 		referenceResponses = append(referenceResponses, reference.Apply(log))
 	}
-	referenceChanges, _ := reference.Feed().Since(0)
-	for _, size := range []int{2, 7, 64, entries, 0} {
-		t.Run(fmt.Sprint("groups of ", size), func(t *testing.T) {
-			m, responses := newMachine(t), []any{}
-			for rest := logs; len(rest) > 0; {
-				n := size
-				if n == 0 {
-					n = 1 + random.IntN(40)
+	referenceChanges, _ := reference.changes(0)
+	for _, size := range []int{1, 2, 7, 64, entries, 0} {
+		for _, hold := range []time.Duration{0, time.Millisecond, time.Hour} {
+			t.Run(fmt.Sprintf("groups of %d held for %v", size, hold), func(t *testing.T) {
+				m, responses := newMachine(t), []any{}
+				fsm.HoldFor(m.FSM, hold)
+				for rest := logs; len(rest) > 0; {
+					n := size
+					if n == 0 {
+						n = 1 + random.IntN(40)
+					}
+					n = min(n, len(rest))
+					responses = append(responses, m.ApplyBatch(rest[:n])...)
+					if random.IntN(4) == 0 { // a reader comes by
+						if err := m.WaitApplied(t.Context(), rest[random.IntN(n)].Index); err != nil {
+							t.Fatal(err)
+						}
+					}
+					rest = rest[n:]
 				}
-				n = min(n, len(rest))
-				responses = append(responses, m.ApplyBatch(rest[:n])...)
-				rest = rest[n:]
-			}
-			if m.hash() != reference.hash() {
-				t.Error("hashes differ")
-			}
-			changes, _ := m.Feed().Since(0)
-			for what, diff := range map[string]string{
-				"rows":      cmp.Diff(reference.rows(), m.rows()),
-				"responses": cmp.Diff(referenceResponses, responses),
-				"changes":   cmp.Diff(referenceChanges, changes),
-			} {
-				if diff != "" {
-					t.Errorf("%s differ:\n%s", what, diff)
+				if m.hash() != reference.hash() {
+					t.Error("hashes differ")
 				}
-			}
-		})
+				changes, _ := m.changes(0)
+				for what, diff := range map[string]string{
+					"rows":      cmp.Diff(reference.rows(), m.rows()),
+					"responses": cmp.Diff(referenceResponses, responses),
+					"changes":   cmp.Diff(referenceChanges, changes),
+				} {
+					if diff != "" {
+						t.Errorf("%s differ:\n%s", what, diff)
+					}
+				}
+			})
+		}
 	}
 }
 
@@ -322,6 +334,7 @@ func TestHashMarks(t *testing.T) {
 		grouped.ApplyBatch(chunk)
 	}
 	grouped.ApplyBatch(logs[:every+1]) // skipped: leaves none
+	grouped.flush()
 	marks := grouped.HashMarks()
 	if len(marks) != kept || marks[kept-1].Index != entries {
 		t.Fatalf("%d marks: %v", len(marks), marks)

@@ -27,8 +27,8 @@ type Config struct {
 	// and ends the process. If it returns, as in tests, the FSM changes nothing
 	// any more and responds to entries with the error.
 	OnFatal func(error)
-	// Took, if set, is told how long each transaction took that applied entries.
-	// It is called before anybody is told of them.
+	// Took, if set, is told how long the work of each transaction took that applied
+	// entries. It is called before anybody is told of them, and holds up the next ones.
 	Took func(time.Duration)
 }
 
@@ -44,9 +44,17 @@ type FSM struct {
 	retired       sync.WaitGroup // states that Restore replaced and that have readers still
 
 	// Raft's FSM goroutine alone.
-	files  int    // state files made
-	path   string // of the state
-	failed error  // after OnFatal returned
+	files int    // state files made
+	path  string // of the state
+
+	// mu is held while entries are applied, by raft's FSM goroutine, and while they
+	// are committed, by whoever does.
+	mu      sync.Mutex
+	held    *held         // nil if no transaction is open
+	flushed time.Time     // when the last commit began
+	failed  error         // what OnFatal was told
+	holdFor time.Duration // see the constant
+	timer   *time.Timer   // runs flush
 }
 
 var _ raft.BatchingFSM = (*FSM)(nil)
@@ -62,7 +70,9 @@ func New(config Config) (*FSM, error) {
 			return nil, fmt.Errorf("remove old state file: %w", err)
 		}
 	}
-	f := &FSM{config: config}
+	f := &FSM{config: config, holdFor: holdFor}
+	f.timer = time.AfterFunc(time.Hour, func() { _ = f.flush() }) // OnFatal is told
+	f.timer.Stop()                                                // until something is held
 	f.path = f.nextFile()
 	state, err := store.CreateState(f.path)
 	if err != nil {
@@ -90,8 +100,17 @@ func (f *FSM) ConfigurationIndex() uint64 { return f.configuration.Load() }
 func (f *FSM) Unsaved() int { return int(f.unsaved.Load()) }
 
 // WaitApplied returns nil once Applied's index is at least index, or ctx's error.
+// What is applied by the time of the call is committed at once.
 func (f *FSM) WaitApplied(ctx context.Context, index uint64) error {
-	return f.applied.wait(ctx, index)
+	w, commit := f.applied.await(index)
+	if w == nil {
+		return nil
+	}
+	if commit {
+		// Not here: the disk does not heed ctx, and see flushApart.
+		go func() { _ = f.flush() }() // OnFatal is told
+	}
+	return f.applied.wait(ctx, w)
 }
 
 // Feed returns the changes as they are applied.
@@ -121,15 +140,14 @@ func (f *FSM) Unchanged(footprint store.Footprint, index uint64) bool {
 	return f.state.Load().Unchanged(footprint, index)
 }
 
-// Close closes the state. It waits for Views and snapshots under way and is
-// called after raft has stopped. A second call does nothing.
+// Close closes the state; what is not committed is forgotten, the log has it. It
+// waits for Views and snapshots under way and is called after raft has stopped. A
+// second call does nothing.
 func (f *FSM) Close() error {
+	f.timer.Stop()
+	f.mu.Lock()
+	err := f.drop()
+	f.mu.Unlock()
 	f.retired.Wait()
-	return f.state.Load().Close()
-}
-
-// fatal gives up: the state no longer follows the log.
-func (f *FSM) fatal(err error) {
-	f.failed = err
-	f.config.OnFatal(err)
+	return errors.Join(err, f.state.Load().Close())
 }

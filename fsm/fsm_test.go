@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/raft"
 	"github.com/lookupd/lookupd/fsm"
@@ -26,6 +28,8 @@ type machine struct {
 	dir   string
 	fatal []error
 	index uint64
+
+	transactions atomic.Int64 // committed
 }
 
 func newMachine(t testing.TB) *machine { return newMachineOf(t, "cluster-1") }
@@ -38,6 +42,7 @@ func newMachineOf(t testing.TB, clusterID string) *machine {
 		ClusterID: func() string { return clusterID },
 		Logger:    slog.New(slog.DiscardHandler),
 		OnFatal:   func(err error) { m.fatal = append(m.fatal, err) },
+		Took:      func(time.Duration) { m.transactions.Add(1) },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -76,8 +81,25 @@ func (m *machine) apply(b fsm.Batch) fsm.BatchResult {
 	return result
 }
 
+// flush makes visible what is applied; after a failure nothing is any more.
+func (m *machine) flush() {
+	m.t.Helper()
+	if err := fsm.Flush(m.FSM); err != nil && len(m.fatal) == 0 {
+		m.t.Fatal(err)
+	}
+}
+
+// changes returns what the feed has after an index, once all that is applied is in it.
+func (m *machine) changes(after uint64) ([]registry.Change, bool) {
+	m.t.Helper()
+	m.flush()
+	return m.Feed().Since(after)
+}
+
+// view shows all that is applied.
 func (m *machine) view(fn func(*store.View) error) {
 	m.t.Helper()
+	m.flush()
 	if err := m.View(fn); err != nil {
 		m.t.Fatal(err)
 	}

@@ -12,8 +12,11 @@ import (
 	"github.com/lookupd/lookupd/store"
 )
 
-// Snapshot begins a view of the state as it is; Persist writes it while entries go on being applied.
+// Snapshot begins a view of all that is applied; Persist writes it while entries go on being applied.
 func (f *FSM) Snapshot() (raft.FSMSnapshot, error) {
+	if err := f.flush(); err != nil {
+		return nil, fmt.Errorf("snapshot: %w", err)
+	}
 	s, err := f.begin()
 	if err != nil {
 		return nil, err
@@ -84,6 +87,11 @@ func (s *snapshot) endView() { _ = s.state.Close() } // a read transaction has n
 // an error the state is the old one. The errors are ErrBadSnapshot,
 // ErrForeignSnapshot or of the disk.
 func (f *FSM) Restore(r io.ReadCloser) error {
+	// First, as the old state goes on after an error, and is closed, which no open
+	// transaction may hold up, without one.
+	if err := f.flush(); err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
 	state, path, err := f.receive(r)
 	if err != nil {
 		return fmt.Errorf("restore: %w", err)
@@ -181,8 +189,11 @@ func ReadSnapshot(r io.Reader, dir string, fn func(SnapshotInfo, *store.View) er
 // of its moment until Release and is used by one goroutine.
 type Saved struct{ snapshot *snapshot }
 
-// Save begins a snapshot of the state as it is. The caller must Release it.
+// Save begins a snapshot of all that is applied. The caller must Release it.
 func (f *FSM) Save() (*Saved, error) {
+	if err := f.flushApart(); err != nil {
+		return nil, fmt.Errorf("save: %w", err)
+	}
 	s, err := f.begin()
 	if err != nil {
 		return nil, err

@@ -143,6 +143,7 @@ func TestUnsaved(t *testing.T) {
 	const commands = 8
 	want := func(when string, n int) {
 		t.Helper()
+		m.flush()
 		if got := m.Unsaved(); got != n {
 			t.Errorf("%s: %d, want %d", when, got, n)
 		}

@@ -121,6 +121,9 @@ func (n *fakeNode) catchUpLocked() {
 		answers := n.fsm.ApplyBatch([]*raft.Log{entry})
 		n.cluster.results[entry.Index] = answers[0].(fsm.BatchResult)
 	}
+	if err := n.fsm.WaitApplied(context.Background(), uint64(n.applied)); err != nil { // it may be held
+		n.cluster.t.Error(err)
+	}
 }
 
 func (n *fakeNode) setLeader(name string) { n.leader.Store(&name) }

@@ -17,7 +17,7 @@ const maxProducerID = 1024
 // commands do depends on their arguments, the entry and the state alone.
 //
 // A failure is kept, makes the following commands meaningless and is returned
-// by Update.
+// by Tx.Apply. What a Change remembers of the state holds for its transaction.
 type Change struct {
 	*View
 	origin registry.NodeID // of the entry
@@ -54,7 +54,7 @@ func (c *Change) TakeEvents() []registry.Event {
 	return events
 }
 
-// finish writes the meta row.
+// finish writes the meta row, once: what follows would not be in it.
 func (c *Change) finish() error {
 	if c.err != nil {
 		return c.err

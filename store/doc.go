@@ -5,9 +5,10 @@
 // # The state
 //
 // State is the registry's tables at one log index, in a bbolt file. View
-// answers queries from one read transaction, Change applies commands in one
-// write transaction; both touch only keys that belong to the answer or the
-// command, so the cost of either does not grow with the rest of the registry.
+// answers queries from one read transaction, Change applies commands in a write
+// transaction, Tx, that may take those of many log entries; both touch only keys
+// that belong to the answer or the command, so the cost of either does not grow
+// with the rest of the registry.
 //
 // The log and the snapshots are the truth. The state file is rebuilt from them
 // at each start, so it is never synced, and never trusted after a restart.
@@ -57,7 +58,8 @@
 // # Goroutines and locks
 //
 // All types may be used from any goroutine but for View and Change, which
-// belong to the function that they were given to. A Log's mutex is held while
+// belong to the function that they were given to, and Tx and Snapshot, which one
+// goroutine uses at a time. A Log's mutex is held while
 // the vote is written, an AddressBook's while its file is; no lock of this
 // package is held while another of it is taken, and OnFatal may be called with
 // the log's held, so it must not use the log.

@@ -36,7 +36,7 @@ const (
 // State is the registry at one log index, in a bbolt file. It is rebuilt from a
 // snapshot and the log at each start, so nothing is synced to disk.
 //
-// Any number of Views run beside one Update. Methods may be called from any goroutine.
+// Any number of Views run beside one write transaction. Methods may be called from any goroutine.
 type State struct {
 	db      *bbolt.DB
 	changed changes // since it was made
@@ -164,29 +164,7 @@ func (s *State) View(fn func(*View) error) error {
 	return v.err
 }
 
-// Update calls fn with a change of the state. When fn and all that it did
-// succeeded, the change is visible to later Views on return; else nothing is
-// changed. Updates run one after another.
-func (s *State) Update(fn func(*Change) error) error {
-	err := s.db.Update(func(tx *bbolt.Tx) error {
-		v, err := newView(tx)
-		if err != nil {
-			return err
-		}
-		c := &Change{View: v}
-		if err := fn(c); err != nil {
-			return err
-		}
-		if err := c.finish(); err != nil {
-			return err
-		}
-		s.publishTouched(c)
-		return nil
-	})
-	return stateError(err)
-}
-
-// Close waits for Views, Snapshots and Updates under way. Calling it again does nothing.
+// Close waits for Views, Snapshots and write transactions under way. Calling it again does nothing.
 func (s *State) Close() error {
 	if err := s.db.Close(); err != nil {
 		return fmt.Errorf("close state: %w", err)
@@ -194,7 +172,7 @@ func (s *State) Close() error {
 	return nil
 }
 
-// Snapshot holds a view of the state until Close. Updates go on meanwhile.
+// Snapshot holds a view of the state until Close. Changes go on meanwhile.
 func (s *State) Snapshot() (*Snapshot, error) {
 	tx, err := s.db.Begin(false)
 	if err != nil {
