@@ -224,9 +224,9 @@ func refusedUntouched(t *testing.T, flag string, fault func(*options)) {
 }
 
 // dataFiles returns what must last of a data directory.
-func dataFiles(t *testing.T, path string) (files [2]string) {
+func dataFiles(t *testing.T, path string) (files [3]string) {
 	t.Helper()
-	for i, name := range []string{"node.json", "raft/raft.db"} {
+	for i, name := range []string{"node.json", "raft/raft.db", "raft/raft.journal"} {
 		content, err := os.ReadFile(filepath.Join(path, name))
 		if err != nil {
 			t.Fatal(err)
