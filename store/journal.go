@@ -35,14 +35,14 @@ func (l journalLimits) size() int { return journalHeader + l.sectors*sectorSize 
 
 // journalDisk is where the journal lies.
 type journalDisk interface {
-	// read returns the content, or fails with fs.ErrNotExist. Of a file longer
+	// Read returns the content, or fails with fs.ErrNotExist. Of a file longer
 	// than limit it returns one byte more than that.
-	read(limit int) ([]byte, error)
-	// open opens the journal to be written to, and writes nothing.
-	open() (journalFile, error)
-	// create makes a journal with content: after a crash there is all of it or
-	// nothing, and once create has returned nil all of it.
-	create(content []byte) (journalFile, error)
+	Read(limit int) ([]byte, error)
+	// Open opens the journal to be written to, and writes nothing.
+	Open() (journalFile, error)
+	// Create makes a journal with content: after a crash there is all of it or
+	// nothing, and once Create has returned nil all of it.
+	Create(content []byte) (journalFile, error)
 }
 
 // journalFile is an open journal. When Sync returns nil, what was written before
@@ -93,7 +93,7 @@ func openJournaled(backend logBackend, disk journalDisk, limits journalLimits, r
 	if err != nil {
 		return nil, err
 	}
-	content, err := disk.read(limits.size())
+	content, err := disk.Read(limits.size())
 	switch {
 	case err == nil:
 		err = j.load(content, stored, keyed)
@@ -107,7 +107,7 @@ func openJournaled(backend logBackend, disk journalDisk, limits journalLimits, r
 		return j, nil
 	}
 	if err == nil && !readOnly {
-		j.file, err = disk.open()
+		j.file, err = disk.Open()
 	}
 	return j, err
 }
@@ -196,11 +196,16 @@ func (j *journaled) begin() error {
 		head := journalHead{id: binary.BigEndian.Uint64(id[:]), generation: 1}
 		content := make([]byte, j.limits.size())
 		copy(content, head.encode())
-		file, err := j.disk.create(content)
+		file, err := j.disk.Create(content)
 		if err != nil {
 			return err
 		}
 		j.file, j.head, j.reset = file, head, true
+	}
+	// A process that was killed in a flush may have left the head in memory alone,
+	// and zeros must not come before it.
+	if err := j.file.Sync(); err != nil {
+		return err
 	}
 	if err := j.flush(); err != nil {
 		return err
@@ -232,8 +237,6 @@ func (j *journaled) flush() error {
 		}
 		j.head, j.reset = head, true
 	}
-	// Synced even if there is nothing to wipe: a process that was killed may have
-	// left the head in memory.
 	if err := j.put(make([]byte, j.used*sectorSize), journalHeader); err != nil {
 		return err
 	}

@@ -46,7 +46,8 @@ func (d *Dir) openLogFiles(readOnly bool) (*journaled, error) {
 // journalPath is the path of raft.journal.
 type journalPath string
 
-func (p journalPath) read(limit int) ([]byte, error) {
+// Read implements journalDisk.
+func (p journalPath) Read(limit int) ([]byte, error) {
 	file, err := openFile(string(p), os.O_RDONLY, 0)
 	if err != nil {
 		return nil, err
@@ -62,7 +63,8 @@ func (p journalPath) read(limit int) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(file, int64(limit)+1))
 }
 
-func (p journalPath) open() (journalFile, error) {
+// Open implements journalDisk.
+func (p journalPath) Open() (journalFile, error) {
 	file, err := openFile(string(p), os.O_WRONLY, 0)
 	if err != nil {
 		return nil, err
@@ -70,9 +72,9 @@ func (p journalPath) open() (journalFile, error) {
 	return syncedFile{file}, nil
 }
 
-// create writes all of the file, so that later writes change nothing but its
+// Create implements journalDisk. It writes all of the file, so that later writes change nothing but its
 // content, and fdatasync has no more to do.
-func (p journalPath) create(content []byte) (journalFile, error) {
+func (p journalPath) Create(content []byte) (journalFile, error) {
 	aside := string(p) + ".tmp"
 	file, err := openFile(aside, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, fileMode)
 	if err != nil {

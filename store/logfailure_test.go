@@ -163,8 +163,7 @@ func TestStopwatchStopped(t *testing.T) {
 func TestFaultWhileRunningIsReported(t *testing.T) {
 	d := openDir(t, t.TempDir())
 	f := newFatals()
-	l, err := d.OpenLog(store.LogConfig{OnFatal: f.report})
-	must(t, err)
+	l := openLog(t, d)
 	fill(t, l, 1, 1, 2000)
 	l = emptyJournal(t, d, l, f)
 	must(t, os.Truncate(d.Path("raft", "raft.db"), 8192))
@@ -180,8 +179,7 @@ func TestFaultWhileRunningIsReported(t *testing.T) {
 func TestDamageWhileRunningIsReported(t *testing.T) {
 	d := openDir(t, t.TempDir())
 	f := newFatals()
-	l, err := d.OpenLog(store.LogConfig{OnFatal: f.report})
-	must(t, err)
+	l := openLog(t, d)
 	must(t, l.StoreLog(command(1, 1, "something to be found")))
 	l = emptyJournal(t, d, l, f)
 	flip(t, d.Path("raft", "raft.db"), "something to be found")

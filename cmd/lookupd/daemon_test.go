@@ -45,7 +45,7 @@ func TestDaemonServesAndStops(t *testing.T) {
 		base := "http://" + d.http.Addr().String()
 		for path, want := range map[string]string{
 			"/ping": "OK", "/info": version, "/livez": "", "/v1/status": `"seen_by":"solo"`,
-			"/metrics": "raft_boltdb_", // the libraries report to our registry
+			"/metrics": "raft_state_leader", // the libraries report to our registry
 		} {
 			deadline := time.Now().Add(10 * time.Second)
 			for {
