@@ -233,7 +233,7 @@ func overwrite(t *testing.T, path string, at int64, content []byte) {
 	must(t, err)
 }
 
-func copyFile(t *testing.T, from, to string) {
+func copyFile(t testing.TB, from, to string) {
 	t.Helper()
 	content, err := os.ReadFile(from)
 	must(t, err)
