@@ -2,7 +2,9 @@ package store_test
 
 import (
 	"fmt"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
@@ -34,15 +36,23 @@ func BenchmarkStoreLogs(b *testing.B) {
 		for _, name := range []string{"journal", "raft-boltdb"} {
 			b.Run(fmt.Sprintf("%s/%d", name, entries), func(b *testing.B) {
 				log := open[name](b)
-				data, next := make([]byte, 250), uint64(1)
+				data, next, worst := make([]byte, 250), uint64(1), time.Duration(0)
+				var before, after syscall.Rusage
+				must(b, syscall.Getrusage(syscall.RUSAGE_SELF, &before))
 				for b.Loop() {
 					batch := make([]*raft.Log, entries)
 					for i := range batch {
 						batch[i] = &raft.Log{Index: next, Term: 1, Data: data}
 						next++
 					}
+					began := time.Now()
 					must(b, log.StoreLogs(batch))
+					worst = max(worst, time.Since(began))
 				}
+				must(b, syscall.Getrusage(syscall.RUSAGE_SELF, &after))
+				cpu := after.Utime.Nano() + after.Stime.Nano() - before.Utime.Nano() - before.Stime.Nano()
+				b.ReportMetric(float64(cpu)/float64(b.N), "cpu-ns/op")
+				b.ReportMetric(float64(worst.Microseconds()), "worst-us")
 			})
 		}
 	}
