@@ -225,6 +225,8 @@ func TestJournalBytes(t *testing.T) {
 func TestJournalHead(t *testing.T) {
 	a, b, c := []*raft.Log{command(1, 1, "a")}, []*raft.Log{command(2, 1, "b")}, []*raft.Log{command(3, 1, "c")}
 	one, two, three := store.EncodeJournal(8, a), store.EncodeJournal(8, a, b), store.EncodeJournal(8, a, b, c)
+	torn := store.EncodeJournal(8, a, []*raft.Log{command(2, 1, strings.Repeat("b", 600))}, c)
+	clear(torn[store.JournalHeader+2*store.SectorSize:][:store.SectorSize])
 	for _, test := range []struct {
 		name          string
 		head, records []byte
@@ -234,6 +236,7 @@ func TestJournalHead(t *testing.T) {
 		{"record before its head", one, two, 2},
 		{"head of a journal two records ahead", three, one, -1},
 		{"head of a journal two records behind", one, three, -1},
+		{"torn record with another behind", one, torn, -1},
 	} {
 		content := append(slices.Clone(test.head[:store.JournalHeader]), test.records[store.JournalHeader:]...)
 		entries, err := store.DecodeJournal(content)

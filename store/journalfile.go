@@ -36,7 +36,11 @@ func (d *Dir) openLogFiles(readOnly bool) (*journaled, error) {
 		return nil, dirError(path, err)
 	}
 	path = d.Path(raftDir, journalName)
-	j, err := openJournaled(backend, journalPath(path), defaultJournalLimits, readOnly)
+	var j *journaled
+	err = guarded(func() (err error) {
+		j, err = openJournaled(backend, journalPath(path), defaultJournalLimits, readOnly)
+		return err
+	})
 	if err != nil {
 		return nil, errors.Join(dirError(path, err), backend.Close())
 	}
