@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"reflect"
 	"slices"
@@ -75,6 +76,7 @@ func TestJournalAfterKill(t *testing.T) {
 	if got := content(t, l); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
+	must(t, l.StoreLog(command(21, 5, "last")))
 	must(t, l.Close())
 	if entries, err := store.JournalEntries(d.Path()); err != nil || len(entries) > 0 {
 		t.Errorf("after Close the journal holds %d entries, %v", len(entries), err)
@@ -91,7 +93,9 @@ func TestDamagedJournal(t *testing.T) {
 		{"empty", func(t *testing.T, d *store.Dir) { must(t, os.Truncate(journalOf(d), 0)) }, store.ErrDamaged},
 		{"cut in a record", func(t *testing.T, d *store.Dir) { must(t, os.Truncate(journalOf(d), 5000)) }, store.ErrDamaged},
 		{"cut by a byte", func(t *testing.T, d *store.Dir) { must(t, os.Truncate(journalOf(d), journalSize-1)) }, store.ErrDamaged},
+		{"cut by a sector", func(t *testing.T, d *store.Dir) { must(t, os.Truncate(journalOf(d), journalSize-512)) }, store.ErrDamaged},
 		{"longer", func(t *testing.T, d *store.Dir) { must(t, os.Truncate(journalOf(d), journalSize+1)) }, store.ErrDamaged},
+		{"longer by a sector", func(t *testing.T, d *store.Dir) { must(t, os.Truncate(journalOf(d), journalSize+512)) }, store.ErrDamaged},
 		{"zeros", func(t *testing.T, d *store.Dir) { overwrite(t, journalOf(d), 0, make([]byte, journalSize)) }, store.ErrDamaged},
 		{"records zero", func(t *testing.T, d *store.Dir) { overwrite(t, journalOf(d), 4096, make([]byte, journalSize-4096)) }, store.ErrDamaged},
 		{"last page zero", func(t *testing.T, d *store.Dir) { overwrite(t, journalOf(d), 4096+2*512, make([]byte, 4096)) }, store.ErrDamaged},
@@ -146,6 +150,25 @@ func TestDamagedJournal(t *testing.T) {
 	}
 }
 
+// A raft.db that is behind the journal, by however little.
+func TestJournalAheadOfRaftDB(t *testing.T) {
+	for generations := 1; generations <= 3; generations++ {
+		r, err := newJournalRun(1)
+		must(t, err)
+		must(t, r.make(r.storing(1, 1, 10)))
+		logs, conf := maps.Clone(r.db.logs), maps.Clone(r.db.conf)
+		for range generations {
+			must(t, r.make(r.deleting(1, 1))) // empties it
+			must(t, r.make(r.storing(1, 1, 10)))
+		}
+		must(t, r.open())
+		r.db.logs, r.db.conf = logs, conf
+		if err := r.open(); !errors.Is(err, store.ErrLogOlder) {
+			t.Errorf("%d generations: %v", generations, err)
+		}
+	}
+}
+
 // What cannot be written to is found before the start has begun.
 func TestJournalUnwritable(t *testing.T) {
 	r, err := newJournalRun(1)
@@ -197,7 +220,7 @@ func TestJournalBytes(t *testing.T) {
 			}
 			bad := slices.Clone(good)
 			bad[i] ^= bit
-			if entries, err := store.DecodeJournal(bad); !errors.Is(err, store.ErrDamaged) && !errors.Is(err, store.ErrNewerFormat) {
+			if entries, err := store.DecodeJournal(bad); !errors.Is(err, store.ErrDamaged) {
 				t.Fatalf("byte %d: %d entries, %v", i, len(entries), err)
 			}
 		}
