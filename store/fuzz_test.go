@@ -186,6 +186,9 @@ func FuzzJournal(f *testing.F) {
 		bad[edit.at] = byte(edit.with)
 		f.Add(bad)
 	}
+	long := store.EncodeJournal(1, entries[:1]) // longer than the file
+	long[store.JournalHeader+10] = 8
+	f.Add(long)
 	f.Fuzz(func(t *testing.T, content []byte) {
 		sealed := bytes.Clone(content)
 		store.SealJournal(sealed)
