@@ -99,7 +99,7 @@ func openJournaled(backend logBackend, disk journalDisk, limits journalLimits, r
 		err = j.load(content, stored, keyed)
 	case !errors.Is(err, fs.ErrNotExist):
 	case keyed:
-		err = fmt.Errorf("%w: its journal is", ErrLogMissing)
+		err = fmt.Errorf("%w: raft.db goes with this journal, and it is not there", ErrLogMissing)
 	default: // raft has not written yet, or did before there were journals
 		return j, nil
 	}

@@ -26,10 +26,10 @@ func journalOf(d *store.Dir) string { return d.Path("raft", "raft.journal") }
 func killedDir(t testing.TB) (*store.Dir, store.Identity) {
 	t.Helper()
 	d := openDir(t, t.TempDir())
-	id, l := mustStart(t, d)
+	_, l := mustStart(t, d)
 	fill(t, l, 4, 1, 10)
 	must(t, l.Close())
-	id, l = mustStart(t, d)
+	id, l := mustStart(t, d)
 	fill(t, l, 5, 11, 15)
 	for i := uint64(16); i <= 20; i++ {
 		must(t, l.StoreLog(command(i, 5, strings.Repeat("x", int(i*i)))))
@@ -89,22 +89,22 @@ func TestDamagedJournal(t *testing.T) {
 		damage func(t *testing.T, d *store.Dir)
 		want   error
 	}{
-		{"gone", func(t *testing.T, d *store.Dir) { must(t, os.Remove(journalOf(d))) }, store.ErrLogMissing},
-		{"empty", func(t *testing.T, d *store.Dir) { must(t, os.Truncate(journalOf(d), 0)) }, store.ErrDamaged},
-		{"cut in a record", func(t *testing.T, d *store.Dir) { must(t, os.Truncate(journalOf(d), 5000)) }, store.ErrDamaged},
-		{"cut by a byte", func(t *testing.T, d *store.Dir) { must(t, os.Truncate(journalOf(d), journalSize-1)) }, store.ErrDamaged},
-		{"cut by a sector", func(t *testing.T, d *store.Dir) { must(t, os.Truncate(journalOf(d), journalSize-512)) }, store.ErrDamaged},
-		{"longer", func(t *testing.T, d *store.Dir) { must(t, os.Truncate(journalOf(d), journalSize+1)) }, store.ErrDamaged},
-		{"longer by a sector", func(t *testing.T, d *store.Dir) { must(t, os.Truncate(journalOf(d), journalSize+512)) }, store.ErrDamaged},
-		{"zeros", func(t *testing.T, d *store.Dir) { overwrite(t, journalOf(d), 0, make([]byte, journalSize)) }, store.ErrDamaged},
-		{"records zero", func(t *testing.T, d *store.Dir) { overwrite(t, journalOf(d), 4096, make([]byte, journalSize-4096)) }, store.ErrDamaged},
-		{"last page zero", func(t *testing.T, d *store.Dir) { overwrite(t, journalOf(d), 4096+2*512, make([]byte, 4096)) }, store.ErrDamaged},
-		{"something behind", func(t *testing.T, d *store.Dir) { overwrite(t, journalOf(d), journalSize-1, []byte{1}) }, store.ErrDamaged},
-		{"another peer's", func(t *testing.T, d *store.Dir) {
+		{"D15 gone", func(t *testing.T, d *store.Dir) { must(t, os.Remove(journalOf(d))) }, store.ErrLogMissing},
+		{"D15 empty", func(t *testing.T, d *store.Dir) { must(t, os.Truncate(journalOf(d), 0)) }, store.ErrDamaged},
+		{"D15 cut in a record", func(t *testing.T, d *store.Dir) { must(t, os.Truncate(journalOf(d), 5000)) }, store.ErrDamaged},
+		{"D15 cut by a byte", func(t *testing.T, d *store.Dir) { must(t, os.Truncate(journalOf(d), journalSize-1)) }, store.ErrDamaged},
+		{"D15 cut by a sector", func(t *testing.T, d *store.Dir) { must(t, os.Truncate(journalOf(d), journalSize-512)) }, store.ErrDamaged},
+		{"D15 longer", func(t *testing.T, d *store.Dir) { must(t, os.Truncate(journalOf(d), journalSize+1)) }, store.ErrDamaged},
+		{"D15 longer by a sector", func(t *testing.T, d *store.Dir) { must(t, os.Truncate(journalOf(d), journalSize+512)) }, store.ErrDamaged},
+		{"D15 zeros", func(t *testing.T, d *store.Dir) { overwrite(t, journalOf(d), 0, make([]byte, journalSize)) }, store.ErrDamaged},
+		{"D15 records zero", func(t *testing.T, d *store.Dir) { overwrite(t, journalOf(d), 4096, make([]byte, journalSize-4096)) }, store.ErrDamaged},
+		{"D15 last page zero", func(t *testing.T, d *store.Dir) { overwrite(t, journalOf(d), 4096+2*512, make([]byte, 4096)) }, store.ErrDamaged},
+		{"D15 something behind", func(t *testing.T, d *store.Dir) { overwrite(t, journalOf(d), journalSize-1, []byte{1}) }, store.ErrDamaged},
+		{"D15 another peer's", func(t *testing.T, d *store.Dir) {
 			other, _ := killedDir(t)
 			copyFile(t, journalOf(other), journalOf(d))
 		}, store.ErrLogForeign},
-		{"an older one", func(t *testing.T, d *store.Dir) {
+		{"D15 an older one", func(t *testing.T, d *store.Dir) {
 			older := t.TempDir() + "/older"
 			copyFile(t, journalOf(d), older)
 			_, l := mustStart(t, d)
@@ -112,7 +112,7 @@ func TestDamagedJournal(t *testing.T) {
 			must(t, l.Close())
 			copyFile(t, older, journalOf(d))
 		}, store.ErrLogOlder},
-		{"an older raft.db", func(t *testing.T, d *store.Dir) {
+		{"D15 an older raft.db", func(t *testing.T, d *store.Dir) {
 			dir := t.TempDir()
 			copyFile(t, d.Path("raft", "raft.db"), dir+"/older")
 			_, l := mustStart(t, d)
@@ -122,16 +122,16 @@ func TestDamagedJournal(t *testing.T) {
 			copyFile(t, dir+"/journal", journalOf(d))
 			copyFile(t, dir+"/older", d.Path("raft", "raft.db"))
 		}, store.ErrLogOlder},
-		{"raft.db gone", func(t *testing.T, d *store.Dir) { must(t, os.Remove(d.Path("raft", "raft.db"))) }, store.ErrLogMissing},
-		{"raft.db and the identity gone", func(t *testing.T, d *store.Dir) {
+		{"D15 raft.db gone", func(t *testing.T, d *store.Dir) { must(t, os.Remove(d.Path("raft", "raft.db"))) }, store.ErrLogMissing},
+		{"D15 raft.db and the identity gone", func(t *testing.T, d *store.Dir) {
 			must(t, os.Remove(d.Path("raft", "raft.db")))
 			must(t, os.Remove(d.Path("node.json")))
 		}, store.ErrLogMissing},
-		{"a directory", func(t *testing.T, d *store.Dir) {
+		{"D15 a directory", func(t *testing.T, d *store.Dir) {
 			must(t, os.Remove(journalOf(d)))
 			must(t, os.Mkdir(journalOf(d), 0o700))
 		}, store.ErrRefused},
-		{"a link", func(t *testing.T, d *store.Dir) {
+		{"D15 a link", func(t *testing.T, d *store.Dir) {
 			must(t, os.Rename(journalOf(d), d.Path("elsewhere")))
 			must(t, os.Symlink(d.Path("elsewhere"), journalOf(d)))
 		}, store.ErrSymlink},
@@ -255,11 +255,11 @@ func TestJournalHead(t *testing.T) {
 		head, records []byte
 		want          int // entries, -1: damaged
 	}{
-		{"head before its record", two, one, 1},
-		{"record before its head", one, two, 2},
-		{"head of a journal two records ahead", three, one, -1},
-		{"head of a journal two records behind", one, three, -1},
-		{"torn record with another behind", one, torn, -1},
+		{"D16 head before its record", two, one, 1},
+		{"D16 record before its head", one, two, 2},
+		{"D16 head of a journal two records ahead", three, one, -1},
+		{"D16 head of a journal two records behind", one, three, -1},
+		{"D16 torn record with another behind", one, torn, -1},
 	} {
 		content := append(slices.Clone(test.head[:store.JournalHeader]), test.records[store.JournalHeader:]...)
 		entries, err := store.DecodeJournal(content)
