@@ -18,7 +18,7 @@ import (
 const badInputs = "docs/bad-inputs.md"
 
 // lastRows is the number of the last row of each table.
-var lastRows = map[string]int{"T": 35, "H": 19, "C": 11, "R": 12, "G": 8, "D": 14, "B": 6}
+var lastRows = map[string]int{"T": 35, "H": 19, "C": 11, "R": 12, "G": 8, "D": 16, "B": 6}
 
 var (
 	rowNumber  = regexp.MustCompile(`^[A-Z]\d+$`)

@@ -53,11 +53,11 @@ func TestStartOnABadMachine(t *testing.T) {
 			shell:   `exec "$@"`, code: 3, want: "not writable",
 		},
 		"D12 disk full at start": {
-			shell: `mount -t tmpfs -o size=1m none "$TMPDIR" && cp -a "$DATA" "$TMPDIR/data" || exit 99
-head -c 2m /dev/zero > "$TMPDIR/ballast" 2>/dev/null
-before=$(cat "$TMPDIR/data/node.json" "$TMPDIR/data/raft/raft.db" | cksum)
+			shell: `mount -t tmpfs -o size=4m none "$TMPDIR" && cp -a "$DATA" "$TMPDIR/data" || exit 99
+head -c 8m /dev/zero > "$TMPDIR/ballast" 2>/dev/null
+before=$(cat "$TMPDIR/data/node.json" "$TMPDIR/data/raft/raft.db" "$TMPDIR/data/raft/raft.journal" | cksum)
 "$@" -data-path "$TMPDIR/data"; code=$?
-[ "$before" = "$(cat "$TMPDIR/data/node.json" "$TMPDIR/data/raft/raft.db" | cksum)" ] || exit 98
+[ "$before" = "$(cat "$TMPDIR/data/node.json" "$TMPDIR/data/raft/raft.db" "$TMPDIR/data/raft/raft.journal" | cksum)" ] || exit 98
 exit $code`, code: 1, want: "no space left on device",
 		},
 	} {

@@ -51,6 +51,7 @@ const (
 //	node.json            Identity
 //	peers.json           AddressBook
 //	raft/raft.db         Log
+//	raft/raft.journal    its latest entries
 //	raft/snapshots/      Snapshots
 //	raft/unusable/       snapshots that Verify has set aside
 //
@@ -256,6 +257,8 @@ func SyncDir(path string) error {
 // dirError names path and tells which errors are refusals.
 func dirError(path string, err error) error {
 	switch {
+	case err == nil:
+		return nil
 	case errors.Is(err, ErrRefused):
 		return fmt.Errorf("%s: %w", path, err)
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):

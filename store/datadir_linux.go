@@ -1,6 +1,10 @@
 package store
 
-import "syscall"
+import (
+	"errors"
+	"os"
+	"syscall"
+)
 
 // Magic numbers of statfs(2).
 const (
@@ -22,4 +26,15 @@ func filesystem(path string) string {
 		return "tmpfs"
 	}
 	return ""
+}
+
+// syncData makes last what was written to file, and no more of its metadata than
+// reading that takes.
+func syncData(file *os.File) error {
+	for {
+		err := syscall.Fdatasync(int(file.Fd()))
+		if !errors.Is(err, syscall.EINTR) {
+			return os.NewSyscallError("fdatasync", err)
+		}
+	}
 }

@@ -29,7 +29,7 @@
 //
 //	dir := OpenDir            takes the directory for this process
 //	id  := dir.LoadIdentity   or NewIdentity for a new peer
-//	log := dir.OpenLog        checks every page, then every entry
+//	log := dir.OpenLog        checks every page, then every entry, the journal's too
 //	       dir.OpenSnapshots  removes what a crash left half-written
 //	       dir.Verify         identity, log and snapshots belong together
 //	id   = dir.NextEpoch      saves that this start has begun
@@ -48,6 +48,11 @@
 //   - No entry, term or vote leaves the log other than it came in: a checksum
 //     shows it, and the process ends.
 //   - A vote is stored with its term or not at all.
+//   - An entry that was stored and not deleted is in raft.db, or in the journal in
+//     front of it, or in both. What the journal holds is written to raft.db again
+//     after a crash: it is emptied before one of its entries is deleted there.
+//   - The journal is of the generation that raft.db knows, or one ahead with all
+//     that it held in raft.db. No copy from before is.
 //   - One process uses a data directory at a time.
 //
 // What this package does not do: it does not encode commands or snapshots, and
@@ -60,7 +65,9 @@
 // All types may be used from any goroutine but for View and Change, which
 // belong to the function that they were given to, and Tx and Snapshot, which one
 // goroutine uses at a time. A Log's mutex is held while
-// the vote is written, an AddressBook's while its file is; no lock of this
-// package is held while another of it is taken, and OnFatal may be called with
-// the log's held, so it must not use the log.
+// the vote is written, an AddressBook's while its file is. The order is Log.mu,
+// journaled.write, journaled.mu; the last is never held while the disk is used, so
+// that readers do not wait for it. No other lock of this package is held while
+// another of it is taken, and OnFatal may be called with the log's held, so it
+// must not use the log.
 package store

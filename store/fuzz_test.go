@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hashicorp/raft"
+
 	"github.com/lookupd/lookupd/store"
 )
 
@@ -155,11 +157,49 @@ func FuzzLogFile(f *testing.F) {
 		must(t, os.Mkdir(filepath.Dir(d.Path("raft", "raft.db")), 0o700))
 		must(t, os.WriteFile(d.Path("node.json"), identity, 0o600))
 		must(t, os.WriteFile(d.Path("raft", "raft.db"), damaged, 0o600))
+		copyFile(t, journalOf(base), journalOf(d))
 		switch got, err := reopen(t, d); {
 		case err == nil && !maps.Equal(got, want):
 			t.Error("damaged, and read as something else")
 		case err != nil && !refused(err):
 			t.Error(err)
+		}
+	})
+}
+
+// FuzzJournal: a journal with anything in it, as it is and with checksums that
+// fit, is refused, or is a list of entries that are in it.
+func FuzzJournal(f *testing.F) {
+	entries := []*raft.Log{command(1, 1, "one"), command(2, 1, strings.Repeat("two", 200))}
+	whole := store.EncodeJournal(6, entries[:1], entries, entries[:1])
+	for _, n := range []int{0, 1, store.SectorSize, store.JournalHeader, store.JournalHeader + store.SectorSize} {
+		f.Add(whole[:n])
+	}
+	f.Add(whole)
+	f.Add(store.EncodeJournal(6))
+	for _, edit := range []struct{ at, with int }{
+		{11, 2}, {31, 9}, {35, 200}, // format, begin, end
+		{store.JournalHeader + 7, 1}, {store.JournalHeader + 8, 0xff}, {store.JournalHeader + 11, 0}, // part, length
+		{store.JournalHeader + 12 + 29, 0xff}, {store.JournalHeader + 12 + 33, 0xff}, // of extensions, of data
+	} {
+		bad := bytes.Clone(whole)
+		bad[edit.at] = byte(edit.with)
+		f.Add(bad)
+	}
+	long := store.EncodeJournal(1, entries[:1]) // longer than the file
+	long[store.JournalHeader+10] = 8
+	f.Add(long)
+	f.Fuzz(func(t *testing.T, content []byte) {
+		sealed := bytes.Clone(content)
+		store.SealJournal(sealed)
+		for _, content := range [][]byte{content, sealed} {
+			entries, err := store.DecodeJournal(content)
+			switch {
+			case err != nil && !refused(err):
+				t.Error(err)
+			case err == nil && len(store.EncodeEntries(entries)) > len(content):
+				t.Errorf("%d entries of more bytes than the journal's %d", len(entries), len(content))
+			}
 		}
 	})
 }

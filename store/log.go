@@ -73,8 +73,8 @@ type logBackend interface {
 	Close() error
 }
 
-// Log is raft's log and stable store: raft-boltdb, wrapped in what keeps a bad
-// disk from becoming a wrong answer.
+// Log is raft's log and stable store: raft-boltdb with a journal in front, wrapped
+// in what keeps a bad disk from becoming a wrong answer.
 //
 //   - Each entry carries a checksum from the leader that made it to every disk
 //     that holds it, checked whenever it is stored or read.
@@ -93,7 +93,7 @@ type Log struct {
 	backend logBackend
 	disk    *diskGuard
 	stored  func(time.Duration)
-	path    string
+	files   []string
 	survey  logSurvey // of the moment of OpenLog
 
 	mu       sync.Mutex
@@ -129,59 +129,65 @@ func (d *Dir) OpenLog(cfg LogConfig) (*Log, error) {
 		err = nil
 	}
 	if err != nil {
-		return nil, dirError(path, err)
+		return nil, err
 	}
-	backend, err := openBackend(path, false)
+	backend, err := d.openLogFiles(false)
 	if err != nil {
-		return nil, dirError(path, err)
+		return nil, err
 	}
 	// bbolt syncs the file, not its name.
 	if err := errors.Join(SyncDir(filepath.Dir(path)), SyncDir(d.path)); err != nil {
 		return nil, errors.Join(err, backend.Close())
 	}
-	return &Log{backend: backend, disk: newDiskGuard(cfg), stored: cfg.Stored, path: path, survey: survey}, nil
+	files := []string{path, d.Path(raftDir, journalName)}
+	return &Log{backend: backend, disk: newDiskGuard(cfg), stored: cfg.Stored, files: files, survey: survey}, nil
 }
 
-// surveyLogFile reads the whole file, if there is one, without changing it. A
-// file that cannot be read is removed if it was never finished: raft has not
-// run here yet, and the file is not larger than a new one.
-func (d *Dir) surveyLogFile(path string) (logSurvey, error) {
+// surveyLogFile reads raft.db, if there is one, and the journal, without changing
+// them. A raft.db that cannot be read is removed if it was never finished: raft
+// has not run here yet, and the file is not larger than a new one.
+func (d *Dir) surveyLogFile(path string) (survey logSurvey, err error) {
 	id, found, err := d.LoadIdentity()
+	if err != nil {
+		return logSurvey{}, dirError(path, err)
+	}
+	used := found && id.Epoch > 0
+	indexes, inited, err := surveyPages(path, used)
+	if err != nil || !inited {
+		return logSurvey{}, dirError(path, err)
+	}
+	backend, err := d.openLogFiles(true)
 	if err != nil {
 		return logSurvey{}, err
 	}
-	used := found && id.Epoch > 0
+	survey, err = surveyLog(backend, backend.withKept(indexes))
+	if err == nil && !used && !survey.empty() {
+		err = ErrIdentityMissing
+	}
+	return survey, dirError(path, errors.Join(err, backend.Close()))
+}
+
+// surveyPages returns which indexes raft.db holds. inited is false if there is no
+// file that raft-boltdb has written to, which used says must be there.
+func surveyPages(path string, used bool) (indexes []indexRun, inited bool, err error) {
 	info, err := os.Lstat(path)
 	switch {
 	case err == nil && info.Size() > 0:
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return logSurvey{}, err
+		return nil, false, err
 	case used:
-		return logSurvey{}, ErrLogMissing
+		return nil, false, ErrLogMissing
 	default:
-		return logSurvey{}, nil
+		return nil, false, nil
 	}
-	indexes, inited, err := checkPages(path, bucketConf, bucketLogs)
-	if !used && errors.Is(err, ErrDamaged) && info.Size() <= tornLimit {
-		return logSurvey{}, os.Remove(path)
-	}
+	indexes, inited, err = checkPages(path, bucketConf, bucketLogs)
 	switch {
-	case err != nil:
-		return logSurvey{}, err
-	case !inited && used:
-		return logSurvey{}, ErrLogMissing
-	case !inited:
-		return logSurvey{}, nil
+	case !used && errors.Is(err, ErrDamaged) && info.Size() <= tornLimit:
+		return nil, false, os.Remove(path)
+	case err == nil && !inited && used:
+		return nil, false, ErrLogMissing
 	}
-	backend, err := openBackend(path, true)
-	if err != nil {
-		return logSurvey{}, err
-	}
-	survey, err := surveyLog(backend, indexes)
-	if err == nil && !used && !survey.empty() {
-		err = ErrIdentityMissing
-	}
-	return survey, errors.Join(err, backend.Close())
+	return indexes, inited, err
 }
 
 func openBackend(path string, readOnly bool) (backend *raftboltdb.BoltStore, err error) {
@@ -198,17 +204,23 @@ func openBackend(path string, readOnly bool) (backend *raftboltdb.BoltStore, err
 	return backend, err
 }
 
-// Close closes the file. After a failure it leaves the disk alone.
+// Close empties the journal and closes the files. After a failure it leaves the
+// disk alone.
 func (l *Log) Close() error { return l.disk.close(l.backend.Close) }
 
-// Size returns how large the file is. What is deleted from it makes room in it
-// and leaves it as large.
-func (l *Log) Size() (int64, error) {
-	info, err := os.Stat(l.path)
-	if err != nil {
-		return 0, err
+// Size returns how large the files are. What is deleted from them makes room in
+// them and leaves them as large.
+func (l *Log) Size() (size int64, err error) {
+	for _, path := range l.files {
+		info, err := os.Stat(path)
+		switch {
+		case err == nil:
+			size += info.Size()
+		case !errors.Is(err, fs.ErrNotExist): // there is no journal before the first write
+			return 0, err
+		}
 	}
-	return info.Size(), nil
+	return size, nil
 }
 
 // FirstIndex implements raft.LogStore.

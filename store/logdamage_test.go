@@ -216,7 +216,7 @@ func TestDamagedDataDirectory(t *testing.T) {
 func hashTree(t *testing.T, path string) map[string]string {
 	t.Helper()
 	files := map[string]string{}
-	for _, name := range []string{"node.json", "raft/raft.db"} {
+	for _, name := range []string{"node.json", "raft/raft.db", "raft/raft.journal"} {
 		if content, err := os.ReadFile(path + "/" + name); err == nil {
 			files[name] = string(content)
 		}
@@ -233,7 +233,7 @@ func overwrite(t *testing.T, path string, at int64, content []byte) {
 	must(t, err)
 }
 
-func copyFile(t *testing.T, from, to string) {
+func copyFile(t testing.TB, from, to string) {
 	t.Helper()
 	content, err := os.ReadFile(from)
 	must(t, err)
@@ -287,18 +287,22 @@ func TestOldMetaPage(t *testing.T) {
 
 func olderCopies(t *testing.T) {
 	d, _ := usedDir(t)
-	raftDB, node := d.Path("raft", "raft.db"), d.Path("node.json")
+	raftDB, journal, node := d.Path("raft", "raft.db"), d.Path("raft", "raft.journal"), d.Path("node.json")
 	dir := t.TempDir()
-	copyFile(t, raftDB, dir+"/epoch1.db")
+	take := func(name string) {
+		copyFile(t, raftDB, dir+"/"+name)
+		copyFile(t, journal, dir+"/"+name+".journal")
+	}
+	take("epoch1.db")
 	copyFile(t, node, dir+"/epoch1.json")
 
 	_, l := mustStart(t, d) // epoch 2
 	must(t, l.Close())
-	copyFile(t, raftDB, dir+"/epoch2.db")
+	take("epoch2.db")
 	_, l = mustStart(t, d) // epoch 3
 	fill(t, l, 5, 1501, 1600)
 	must(t, l.Close())
-	copyFile(t, raftDB, dir+"/epoch3.db")
+	take("epoch3.db")
 	copyFile(t, node, dir+"/epoch3.json")
 
 	for _, c := range []struct {
@@ -312,6 +316,7 @@ func olderCopies(t *testing.T) {
 		{"epoch3.db", "epoch3.json", nil},
 	} {
 		copyFile(t, dir+"/"+c.log, raftDB)
+		copyFile(t, dir+"/"+c.log+".journal", journal)
 		copyFile(t, dir+"/"+c.node, node)
 		if _, err := reopen(t, d); !errors.Is(err, c.want) {
 			t.Errorf("%s with %s: got %v, want %v", c.log, c.node, err, c.want)
@@ -333,6 +338,7 @@ func tornFirstWrite(t *testing.T) {
 				torn = append(torn, make([]byte, len(good)-size)...)
 			}
 			must(t, os.WriteFile(d.Path("raft", "raft.db"), torn, 0o600))
+			copyFile(t, whole.Path("raft", "raft.journal"), d.Path("raft", "raft.journal"))
 			_, l := mustStart(t, d)
 			must(t, l.Close())
 		}

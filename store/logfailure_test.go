@@ -163,9 +163,9 @@ func TestStopwatchStopped(t *testing.T) {
 func TestFaultWhileRunningIsReported(t *testing.T) {
 	d := openDir(t, t.TempDir())
 	f := newFatals()
-	l, err := d.OpenLog(store.LogConfig{OnFatal: f.report})
-	must(t, err)
+	l := openLog(t, d)
 	fill(t, l, 1, 1, 2000)
+	l = emptyJournal(t, d, l, f)
 	must(t, os.Truncate(d.Path("raft", "raft.db"), 8192))
 	if err := l.GetLog(1000, &raft.Log{}); !errors.Is(err, store.ErrDamaged) {
 		t.Errorf("read: %v", err)
@@ -179,9 +179,9 @@ func TestFaultWhileRunningIsReported(t *testing.T) {
 func TestDamageWhileRunningIsReported(t *testing.T) {
 	d := openDir(t, t.TempDir())
 	f := newFatals()
-	l, err := d.OpenLog(store.LogConfig{OnFatal: f.report})
-	must(t, err)
+	l := openLog(t, d)
 	must(t, l.StoreLog(command(1, 1, "something to be found")))
+	l = emptyJournal(t, d, l, f)
 	flip(t, d.Path("raft", "raft.db"), "something to be found")
 	if err := l.GetLog(1, &raft.Log{}); !errors.Is(err, store.ErrDamaged) || !errors.Is(err, store.ErrChecksum) {
 		t.Errorf("read: %v", err)
@@ -189,6 +189,15 @@ func TestDamageWhileRunningIsReported(t *testing.T) {
 	if err := f.wait(t); !errors.Is(err, store.ErrChecksum) {
 		t.Errorf("reported %v", err)
 	}
+}
+
+// emptyJournal opens l once more, so that it reads from raft.db.
+func emptyJournal(t *testing.T, d *store.Dir, l *store.Log, f *fatals) *store.Log {
+	t.Helper()
+	must(t, l.Close())
+	l, err := d.OpenLog(store.LogConfig{OnFatal: f.report})
+	must(t, err)
+	return l
 }
 
 // flip flips a bit in every place of the file where text is.

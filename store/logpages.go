@@ -63,7 +63,8 @@ type boltMeta struct {
 //
 // Pages have no checksum and no transaction number. So an earlier version of a
 // page in its place, after a write that the disk reported and lost, goes
-// unseen, as long as it fits; the entries' own checksums do not tell either.
+// unseen, as long as it fits; the entries' own checksums do not tell either. The
+// journal in front has two such places, see decodeRecords.
 type pageCheck struct {
 	file io.ReaderAt
 	boltMeta

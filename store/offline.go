@@ -82,10 +82,9 @@ func (o *Offline) read() error {
 		return fmt.Errorf("%s: %w", o.dir.path, ErrIdentityMissing)
 	}
 	o.Identity = id
-	path := o.dir.Path(raftDir, logFile)
-	survey, err := o.dir.surveyLogFile(path)
+	survey, err := o.dir.surveyLogFile(o.dir.Path(raftDir, logFile))
 	if err != nil {
-		return dirError(path, err)
+		return err
 	}
 	o.Term, o.runs, o.Last = survey.currentTerm, survey.runs, survey.last()
 	if len(o.runs) > 0 {
@@ -128,7 +127,7 @@ func (o *Offline) Entries(from uint64, fn func(*raft.Log) error) error {
 	if len(o.runs) == 0 {
 		return nil
 	}
-	backend, err := openBackend(o.dir.Path(raftDir, logFile), true)
+	backend, err := o.dir.openLogFiles(true)
 	if err != nil {
 		return err
 	}

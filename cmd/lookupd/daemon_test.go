@@ -45,7 +45,7 @@ func TestDaemonServesAndStops(t *testing.T) {
 		base := "http://" + d.http.Addr().String()
 		for path, want := range map[string]string{
 			"/ping": "OK", "/info": version, "/livez": "", "/v1/status": `"seen_by":"solo"`,
-			"/metrics": "raft_boltdb_", // the libraries report to our registry
+			"/metrics": "raft_state_leader", // the libraries report to our registry
 		} {
 			deadline := time.Now().Add(10 * time.Second)
 			for {
@@ -224,9 +224,9 @@ func refusedUntouched(t *testing.T, flag string, fault func(*options)) {
 }
 
 // dataFiles returns what must last of a data directory.
-func dataFiles(t *testing.T, path string) (files [2]string) {
+func dataFiles(t *testing.T, path string) (files [3]string) {
 	t.Helper()
-	for i, name := range []string{"node.json", "raft/raft.db"} {
+	for i, name := range []string{"node.json", "raft/raft.db", "raft/raft.journal"} {
 		content, err := os.ReadFile(filepath.Join(path, name))
 		if err != nil {
 			t.Fatal(err)

@@ -24,6 +24,7 @@ import (
 
 	"github.com/lookupd/lookupd/fsm"
 	"github.com/lookupd/lookupd/registry"
+	"github.com/lookupd/lookupd/store"
 	"github.com/lookupd/lookupd/witness"
 )
 
@@ -103,30 +104,48 @@ func same(a, b witness.Entry) bool {
 	return a.Term == b.Term && a.Kind == b.Kind && bytes.Equal(a.Data, b.Data)
 }
 
-// compareDisk holds a stopped peer's log against what was applied.
+// compareDisk holds a stopped peer's log against what was applied: raft.db, read
+// with raft-boltdb alone, and over it what the peer would find in its journal.
 func (l *Log) compareDisk(dataDir string, entries map[uint64]witness.Entry) (err error) {
-	store, err := raftboltdb.New(raftboltdb.Options{
+	journal, err := store.JournalEntries(dataDir)
+	if err != nil {
+		return err
+	}
+	db, err := raftboltdb.New(raftboltdb.Options{
 		Path: filepath.Join(dataDir, "raft", "raft.db"), BoltOptions: &bbolt.Options{ReadOnly: true},
 	})
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, store.Close()) }()
-	first, err := store.FirstIndex()
-	if err != nil || first == 0 {
-		return err
-	}
-	last, err := store.LastIndex()
+	defer func() { err = errors.Join(err, db.Close()) }()
+	first, err := db.FirstIndex()
 	if err != nil {
 		return err
+	}
+	last, err := db.LastIndex()
+	if err != nil {
+		return err
+	}
+	for index := range journal {
+		last = max(last, index)
+		if first == 0 || index < first {
+			first = index
+		}
+	}
+	if first == 0 {
+		return nil
 	}
 	installed, err := newestSnapshot(dataDir)
 	if err != nil {
 		return err
 	}
 	for index := first; index <= min(last, l.Last); index++ {
-		var e raft.Log
-		switch err := store.GetLog(index, &e); {
+		e, err := journal[index], error(nil)
+		if e == nil {
+			e = &raft.Log{}
+			err = db.GetLog(index, e)
+		}
+		switch {
 		case errors.Is(err, raft.ErrLogNotFound) && index <= installed:
 			continue // raft leaves what it had before it was sent a snapshot
 		case err != nil:

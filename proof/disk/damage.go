@@ -1,11 +1,13 @@
 package disk
 
 import (
+	"bytes"
 	"errors"
 	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -15,6 +17,8 @@ const (
 	identityFile = "node.json"
 	addressFile  = "peers.json"
 	logFile      = "raft.db"
+	journalFile  = "raft.journal"
+	journalUsed  = "raft.journal, what is in use" // its head and its records
 	snapshotMeta = "snapshot meta.json"
 	snapshotBody = "snapshot state.bin"
 	stateFile    = "state file"
@@ -25,6 +29,19 @@ type target struct {
 	kind string
 	path string // in the data directory
 	page int    // -1 for the file as a whole
+}
+
+// vital: a peer may not run without what the file says, or with another's.
+func (t target) vital() bool {
+	return slices.Contains([]string{logFile, journalFile, journalUsed, identityFile}, t.kind)
+}
+
+// inUse is the part of a file that is worth damage: of a journal most is zeros.
+func (t target) inUse(b []byte) []byte {
+	if t.kind != journalUsed {
+		return b
+	}
+	return b[:max(len(bytes.TrimRight(b, "\x00")), 1)]
 }
 
 // targets lists what can be damaged in a data directory, by kind.
@@ -44,6 +61,9 @@ func targets(dir string, pages boltPages) (map[string][]target, error) {
 		switch name := filepath.Base(path); {
 		case inside == lockFile, inside == identityFile, inside == addressFile, name == logFile:
 			add(name, inside, -1)
+		case name == journalFile:
+			add(journalFile, inside, -1)
+			add(journalUsed, inside, -1)
 		case strings.Contains(inside, "snapshots") && name == "meta.json":
 			add(snapshotMeta, inside, -1)
 		case strings.Contains(inside, "snapshots"):
@@ -82,19 +102,19 @@ const block = 4096
 // fileDamages are for whole files.
 func fileDamages() []damage {
 	return []damage{
-		{name: "bit flipped", apply: func(_ target, b []byte, _ sources, _ boltPages, rng *rand.Rand) ([]byte, error) {
+		{name: "bit flipped", apply: func(t target, b []byte, _ sources, _ boltPages, rng *rand.Rand) ([]byte, error) {
 			if len(b) == 0 {
 				return []byte{1}, nil
 			}
-			b[rng.IntN(len(b))] ^= 1 << rng.IntN(8)
+			b[rng.IntN(len(t.inUse(b)))] ^= 1 << rng.IntN(8)
 			return b, nil
 		}},
-		{name: "4 KiB of zeros", apply: func(_ target, b []byte, _ sources, _ boltPages, rng *rand.Rand) ([]byte, error) {
-			clear(someBlock(b, rng))
+		{name: "4 KiB of zeros", apply: func(t target, b []byte, _ sources, _ boltPages, rng *rand.Rand) ([]byte, error) {
+			clear(someBlock(t.inUse(b), rng))
 			return b, nil
 		}},
-		{name: "4 KiB of noise", apply: func(_ target, b []byte, _ sources, _ boltPages, rng *rand.Rand) ([]byte, error) {
-			noise(someBlock(b, rng), rng)
+		{name: "4 KiB of noise", apply: func(t target, b []byte, _ sources, _ boltPages, rng *rand.Rand) ([]byte, error) {
+			noise(someBlock(t.inUse(b), rng), rng)
 			return b, nil
 		}},
 		{name: "cut", apply: func(_ target, b []byte, _ sources, _ boltPages, rng *rand.Rand) ([]byte, error) {
@@ -131,7 +151,7 @@ type refusal struct {
 // mustRefuse lists what takes away a peer's identity or log, or puts another in
 // its place.
 func mustRefuse() (all []refusal) {
-	for _, kind := range []string{logFile, identityFile} {
+	for _, kind := range []string{logFile, journalFile, identityFile} {
 		for _, d := range fileDamages() {
 			if d.total {
 				all = append(all, refusal{kind, d})

@@ -15,7 +15,7 @@ import (
 var (
 	lookupdFlag = flag.String("lookupd", "", "executable to test, built by the tests if empty")
 	cutsFlag    = flag.Int("cuts", 4, "power cuts")
-	trialsFlag  = flag.Int("trials", 12, "corruption trials")
+	trialsFlag  = flag.Int("trials", 16, "corruption trials")
 	shotsFlag   = flag.Int("snapshots", 0, "snapshots of each peer before the corruption trials, half a minute each")
 	onlyFlag    = flag.String("only", "", "part of the names of the disk failures to try")
 	stopFlag    = flag.Bool("stop", false, "end at the first broken promise")

@@ -165,7 +165,7 @@ func (t *trial) message() (problem string, err error) {
 
 // judgeService judges a victim that serves.
 func (t *trial) judgeService(ctx context.Context, running []*supervisor.Peer) (string, error) {
-	if t.damage.total && (t.target.kind == identityFile || t.target.kind == logFile) {
+	if t.damage.total && t.target.vital() {
 		return t.broken("serves without what this file said"), nil
 	}
 	problem, err := t.right(ctx, running)
