@@ -36,8 +36,10 @@ func main() {
 
 func run(ctx context.Context, args []string) error {
 	switch {
-	case len(args) == 3 && args[0] == target.BareRole:
-		return target.BareMain(args[1], args[2])
+	case len(args) == 4 && args[0] == target.BareRole:
+		return target.BareMain(args[1], args[2], args[3])
+	case len(args) == 2 && args[0] == target.EchoRole:
+		return target.EchoMain(args[1])
 	case len(args) > 0 && args[0] == "report":
 		return writeReport(args[1:])
 	}

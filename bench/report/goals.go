@@ -13,6 +13,7 @@ const (
 	NSQLoud    = "nsqlookupd, its log on"
 	NSQ3       = "nsqlookupd x 3"
 	Bare       = "bare handler"
+	BarePair   = "bare handler that asks another process"
 	Etcd       = "etcd 3"
 	EtcdLeader = "etcd 3, leader"
 	EtcdOther  = "etcd 3, follower"
@@ -204,6 +205,9 @@ func goals(s Sizes) []Goal {
 	w := LookupWorkload(s.Medium, 1)
 	ratio(w+", p50", w, P50, Leader, Stale(Leader), atMost, 2)
 	ratio(w+", p50", w, P50, Follower, Stale(Follower), atMost, 3.5)
+	ratio(w+", p50", w, P50, BarePair, Bare, reported, 0)
+	ratio(w+", p50", w, P50, Leader, BarePair, reported, 0)
+	ratio(w+", p50", w, P50, Follower, BarePair, reported, 0)
 	w = ListWorkload("/nodes", s.Large)
 	ratio(w, w, Rate, Leader, NSQ, atLeast, 20)
 	ratio(w, w, Rate, Follower, NSQ, atLeast, 20)

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -97,8 +99,14 @@ func (t *Target) etcdLeader(ctx context.Context) (*Node, error) {
 	return nil, supervisor.ErrNoLeader
 }
 
-// BareRole is the argument that makes this program a bare handler.
-const BareRole = "bare"
+// Arguments that make this program a bare handler, and whom one asks.
+const (
+	BareRole = "bare"
+	EchoRole = "echo"
+)
+
+// echoBytes is about what a question of a read index has.
+const echoBytes = 64
 
 // bareAnswer is what the bare handler writes.
 type bareAnswer struct {
@@ -109,7 +117,54 @@ type bareAnswer struct {
 // Bare starts a net/http handler that answers every request with the headers
 // and the body of the answer to url, and does nothing else.
 func (f *Fleet) Bare(ctx context.Context, url string) (*Target, error) {
-	dir, err := f.place("bare")
+	n, err := f.bare(ctx, "bare", url, "")
+	if err != nil {
+		return nil, err
+	}
+	t := &Target{Name: "bare handler", Nodes: []*Node{n}}
+	return t, t.start(ctx)
+}
+
+// BarePair starts one that, before each answer, sends another process a few
+// bytes and waits until it has sent them back: the least that an answer costs on
+// which two processes must agree. It asks for one request at a time.
+func (f *Fleet) BarePair(ctx context.Context, url string) (*Target, error) {
+	dir, err := f.place(EchoRole)
+	if err != nil {
+		return nil, err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	ports, err := supervisor.FreePorts(1)
+	if err != nil {
+		return nil, err
+	}
+	address := supervisor.Address(ports[0])
+	echo := &Node{Process: f.group.NewProcess(supervisor.Spec{
+		Name: EchoRole, Path: self, Args: []string{EchoRole, address}, Log: filepath.Join(dir, "log"),
+		Ready: func(ctx context.Context) error { return dialed(ctx, address) },
+	})}
+	n, err := f.bare(ctx, "bare-pair", url, address)
+	if err != nil {
+		return nil, err
+	}
+	t := &Target{Name: "bare pair", Nodes: []*Node{n, echo}}
+	return t, t.start(ctx)
+}
+
+func dialed(ctx context.Context, address string) error {
+	c, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return err
+	}
+	return c.Close()
+}
+
+// bare makes a bare handler that is not started yet.
+func (f *Fleet) bare(ctx context.Context, name, url, echo string) (*Node, error) {
+	dir, err := f.place(name)
 	if err != nil {
 		return nil, err
 	}
@@ -127,11 +182,10 @@ func (f *Fleet) Bare(ctx context.Context, url string) (*Target, error) {
 	}
 	n := &Node{HTTP: supervisor.Address(ports[0])}
 	n.Process = f.group.NewProcess(supervisor.Spec{
-		Name: "bare", Path: self, Args: []string{BareRole, n.HTTP, file}, Log: filepath.Join(dir, "log"),
+		Name: name, Path: self, Args: []string{BareRole, n.HTTP, file, echo}, Log: filepath.Join(dir, "log"),
 		Ready: func(ctx context.Context) error { return supervisor.WantOK(ctx, "http://"+n.HTTP+"/") },
 	})
-	t := &Target{Name: "bare handler", Nodes: []*Node{n}}
-	return t, t.start(ctx)
+	return n, nil
 }
 
 // copyAnswer stores the answer to a GET.
@@ -162,8 +216,8 @@ func copyAnswer(ctx context.Context, url, file string) error {
 }
 
 // BareMain is the life of a bare handler: it serves at address until it is
-// killed.
-func BareMain(address, file string) error {
+// killed. If echo is not "" it asks there before each answer.
+func BareMain(address, file, echo string) error {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return err
@@ -172,10 +226,67 @@ func BareMain(address, file string) error {
 	if err := json.Unmarshal(text, &answer); err != nil {
 		return err
 	}
+	ask := func() error { return nil }
+	if echo != "" {
+		ask = asker(echo)
+	}
 	handler := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if err := ask(); err != nil {
+			http.Error(w, err.Error(), http.StatusBadGateway)
+			return
+		}
 		maps.Copy(w.Header(), answer.Header)
 		_, _ = w.Write(answer.Body)
 	})
 	server := &http.Server{Addr: address, ReadHeaderTimeout: 10 * time.Second, Handler: handler}
 	return server.ListenAndServe()
+}
+
+// asker returns a function that sends a few bytes to address and waits for them.
+func asker(address string) func() error {
+	var (
+		mu sync.Mutex
+		c  net.Conn
+		b  = make([]byte, echoBytes)
+	)
+	return func() (err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if c == nil { // the other process starts at the same time
+			if c, err = net.Dial("tcp", address); err != nil {
+				return err
+			}
+		}
+		if _, err := c.Write(b); err != nil {
+			return err
+		}
+		_, err = io.ReadFull(c, b)
+		return err
+	}
+}
+
+// EchoMain sends back what it is sent at address, until it is killed.
+func EchoMain(address string) error {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return err
+	}
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		go func() {
+			defer c.Close()
+			b := make([]byte, echoBytes)
+			for {
+				if _, err := io.ReadFull(c, b); err != nil {
+					return
+				}
+				if _, err := c.Write(b); err != nil {
+					return
+				}
+			}
+		}()
+	}
 }

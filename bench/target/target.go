@@ -63,10 +63,11 @@ func (t *Target) V1() []string { return t.addresses(func(n *Node) string { retur
 // Etcd returns etcd's client endpoints, the leader's first.
 func (t *Target) Etcd() []string { return t.addresses(func(n *Node) string { return n.Etcd }) }
 
-func (t *Target) addresses(of func(*Node) string) []string {
-	addresses := make([]string, len(t.Nodes))
-	for i, n := range t.Nodes {
-		addresses[i] = of(n)
+func (t *Target) addresses(of func(*Node) string) (addresses []string) {
+	for _, n := range t.Nodes {
+		if a := of(n); a != "" {
+			addresses = append(addresses, a)
+		}
 	}
 	return addresses
 }

@@ -26,7 +26,7 @@ type readers struct {
 	asker                    *load.Process
 	three, one, nsq, nsqLoud *dataset
 	etcdThree, etcdOne       *dataset
-	bare                     *target.Target
+	bare, barePair           *target.Target
 	etcdSingle, etcdMany     *load.Process // clients of three members: one, many
 	etcdAlone                *load.Process // many, of one member
 	topics                   int
@@ -126,11 +126,16 @@ func (r *readers) startEtcd(ctx context.Context, f *target.Fleet) error {
 	return nil
 }
 
-// startBare starts the bare handler once there is a lookup to copy.
+// startBare starts the bare handlers once there is a lookup to copy.
 func (r *readers) startBare(ctx context.Context, f *target.Fleet) (err error) {
-	if r.bare == nil {
-		r.bare, err = f.Bare(ctx, "http://"+r.three.target.HTTP()[0]+lookupPath+load.Topic(0))
+	if r.bare != nil {
+		return nil
 	}
+	url := "http://" + r.three.target.HTTP()[0] + lookupPath + load.Topic(0)
+	if r.bare, err = f.Bare(ctx, url); err != nil {
+		return err
+	}
+	r.barePair, err = f.BarePair(ctx, url)
 	return err
 }
 
@@ -217,7 +222,9 @@ func (r *readers) lookupContenders(connections int) []contender {
 		r.getting(allOf(report.NSQ, r.nsq.target), lookupPath, connections))
 	switch connections {
 	case 1:
-		all = append(all, r.ranging(report.Etcd, r.etcdThree.target, r.etcdSingle, false))
+		all = append(all,
+			r.getting(allOf(report.BarePair, r.barePair), lookupPath, connections),
+			r.ranging(report.Etcd, r.etcdThree.target, r.etcdSingle, false))
 	case 128:
 		all = append(all, r.getting(allOf(report.NSQLoud, r.nsqLoud.target), lookupPath, connections))
 	}
