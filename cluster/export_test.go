@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/lookupd/lookupd/peer/peerpb"
 	"github.com/lookupd/lookupd/registry"
 	"github.com/lookupd/lookupd/store"
 )
@@ -14,6 +15,13 @@ var BatchLength = batchLength
 
 // ConfigurationIndex is what the next change of the configuration is meant for.
 func (n *Node) ConfigurationIndex() uint64 { return n.fsm.ConfigurationIndex() }
+
+// ConfirmedBy asks a leader whether a question of asker, whose term is above the
+// leader's by so much, is all that it needs.
+func (n *Node) ConfirmedBy(asker registry.NodeID, cluster string, above uint64) error {
+	term := n.raft.CurrentTerm()
+	return n.confirmedBy(asker, &peerpb.ReadIndexRequest{ClusterId: cluster, Term: term + above}, term)
+}
 
 // IsMember is what the transport asks before it tries to reach a peer again.
 func (n *Node) IsMember(id registry.NodeID) bool { return n.isMember(id) }

@@ -10,10 +10,10 @@ import (
 )
 
 // A follower hears of a commit that no entry follows, and an idle cluster adds
-// nothing to the log. raft itself would tell within its CommitTimeout or two, 200
-// to 400 ms: a reader must not wait for that.
+// nothing to the log. raft itself would tell within its CommitTimeout or two, 100
+// to 200 ms: a reader must not wait for that.
 func TestFollowerReadsIsolatedWriteSoon(t *testing.T) {
-	const writes, idle, soon = 12, 300 * time.Millisecond, 100 * time.Millisecond
+	const writes, idle, soon = 12, 300 * time.Millisecond, 50 * time.Millisecond
 	peers := startCluster(t, 3)
 	leader, followers := leaderOf(t, peers)
 	var waits []time.Duration
@@ -51,5 +51,26 @@ func TestFollowerOfIdleClusterStartsAgain(t *testing.T) {
 	f.waitReady()
 	if topics, info := f.topics(); !slices.Contains(topics, "orders") || info.Index < index {
 		t.Errorf("topics %v at %d, want what was written at %d", topics, info.Index, index)
+	}
+}
+
+// What a follower's question confirms: that it, a voter of three, knows no later
+// term than the leader.
+func TestQuestionConfirms(t *testing.T) {
+	peers := startCluster(t, 3)
+	leader, followers := leaderOf(t, peers)
+	asker, own := followers[0].ID(), leader.ClusterID()
+	if err := leader.ConfirmedBy(asker, own, 0); err != nil {
+		t.Error("a follower of the leader's term:", err)
+	}
+	for what, err := range map[string]error{
+		"a later term":    leader.ConfirmedBy(asker, own, 1),
+		"the leader":      leader.ConfirmedBy(leader.ID(), own, 0),
+		"a stranger":      leader.ConfirmedBy("stranger-00000000", own, 0),
+		"another cluster": leader.ConfirmedBy(asker, "another", 0),
+	} {
+		if err == nil {
+			t.Errorf("%s: confirmed", what)
+		}
 	}
 }

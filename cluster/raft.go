@@ -22,7 +22,7 @@ func (n *Node) raftConfig() *raft.Config {
 	c.HeartbeatTimeout = 500 * time.Millisecond * scale
 	c.ElectionTimeout = 500 * time.Millisecond * scale
 	c.LeaderLeaseTimeout = 500 * time.Millisecond * scale
-	c.CommitTimeout = 200 * time.Millisecond
+	c.CommitTimeout = 100 * time.Millisecond
 	c.SnapshotThreshold = cmp.Or(n.cfg.Snapshots.Threshold, 8192)
 	c.SnapshotInterval = cmp.Or(n.cfg.Snapshots.Interval, 15*time.Second)
 	// Above the threshold plus what arrives between two checks, so that the

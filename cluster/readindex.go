@@ -156,9 +156,7 @@ func (h handler) ReadIndex(ctx context.Context, req *peerpb.ReadIndexRequest) *p
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*roundWithin)
 	defer cancel()
-	index, err := n.confirmedIndex(ctx, func(_ context.Context, term uint64) error {
-		return n.confirmedBy(peer.From(ctx), req, term)
-	})
+	index, err := n.confirmedIndex(ctx, func(term uint64) error { return n.confirmedBy(peer.From(ctx), req, term) })
 	if err != nil {
 		index, err = n.leaderRounds.join(ctx)
 	}
@@ -172,14 +170,14 @@ func (h handler) ReadIndex(ctx context.Context, req *peerpb.ReadIndexRequest) *p
 func (n *Node) leaderRound(ctx context.Context) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, roundWithin)
 	defer cancel()
-	return n.confirmedIndex(ctx, n.confirm)
+	return n.confirmedIndex(ctx, func(term uint64) error { return n.confirm(ctx, term) })
 }
 
 // confirmedIndex returns the commit index if confirm then finds that no newer
 // leader existed when the readers came; DESIGN.md of this package has the proof.
 // raft's VerifyLeader is not used: it counts answers to requests that were sent
 // before the call, and those of non-voters.
-func (n *Node) confirmedIndex(ctx context.Context, confirm func(_ context.Context, term uint64) error) (uint64, error) {
+func (n *Node) confirmedIndex(ctx context.Context, confirm func(term uint64) error) (uint64, error) {
 	term := n.raft.CurrentTerm()
 	if n.raft.State() != raft.Leader {
 		return 0, fmt.Errorf("%w: not the leader", errRound)
@@ -188,7 +186,7 @@ func (n *Node) confirmedIndex(ctx context.Context, confirm func(_ context.Contex
 		return 0, err
 	}
 	index := n.raft.CommitIndex()
-	if err := confirm(ctx, term); err != nil {
+	if err := confirm(term); err != nil {
 		return 0, err
 	}
 	if n.raft.CurrentTerm() != term {
@@ -201,7 +199,7 @@ func (n *Node) confirmedIndex(ctx context.Context, confirm func(_ context.Contex
 // this leader needs.
 func (n *Node) confirmedBy(asker registry.NodeID, req *peerpb.ReadIndexRequest, term uint64) error {
 	voters, self := n.voters()
-	if !self || !suffices(voters, asker) || req.ClusterId != n.ClusterID() || req.Term > term {
+	if !self || asker == n.id || !suffices(voters, asker) || req.ClusterId != n.ClusterID() || req.Term > term {
 		return fmt.Errorf("%w: others have to be asked", errRound)
 	}
 	return nil

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"sync"
 
 	"github.com/hashicorp/raft"
 
@@ -152,6 +153,24 @@ func commandName(c registry.Command) string {
 	return name[len("registry."):]
 }
 
+// failures are what a log or a state machine gave up with, from any goroutine.
+type failures struct {
+	mu  sync.Mutex
+	err error
+}
+
+func (f *failures) add(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.err = errors.Join(f.err, err)
+}
+
+func (f *failures) all() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.err
+}
+
 // Rebuild makes, in the empty directory scratch, the state that a stopped peer
 // would have with all of its log applied, and calls fn with a snapshot of it.
 // Entries that were never committed count too.
@@ -161,9 +180,9 @@ func Rebuild(path, scratch string, log *slog.Logger, fn func(*fsm.Saved) error) 
 		return err
 	}
 	defer func() { err = errors.Join(err, o.Close()) }()
-	var fatal error
+	var fatal failures
 	machine, err := fsm.New(fsm.Config{
-		Dir: scratch, ClusterID: func() string { return o.Identity.ClusterID }, Logger: log, OnFatal: func(err error) { fatal = err },
+		Dir: scratch, ClusterID: func() string { return o.Identity.ClusterID }, Logger: log, OnFatal: fatal.add,
 	})
 	if err != nil {
 		return err
@@ -179,7 +198,7 @@ func Rebuild(path, scratch string, log *slog.Logger, fn func(*fsm.Saved) error) 
 		}
 		from++
 		machine.ApplyBatch([]*raft.Log{entry})
-		return fatal
+		return fatal.all()
 	})
 	if err != nil {
 		return err
@@ -254,10 +273,9 @@ func Recover(path string, log *slog.Logger) (r Remains, err error) {
 // rewriteRaft puts all of the log into a snapshot of the new cluster and empties
 // the log.
 func rewriteRaft(dir *store.Dir, id store.Identity, next string, log *slog.Logger) (err error) {
-	var fatal error
-	onFatal := func(err error) { fatal = errors.Join(fatal, err) }
-	defer func() { err = errors.Join(err, fatal) }()
-	logs, err := dir.OpenLog(store.LogConfig{OnFatal: onFatal})
+	var fatal failures
+	defer func() { err = errors.Join(err, fatal.all()) }()
+	logs, err := dir.OpenLog(store.LogConfig{OnFatal: fatal.add})
 	if err != nil {
 		return err
 	}
@@ -277,7 +295,7 @@ func rewriteRaft(dir *store.Dir, id store.Identity, next string, log *slog.Logge
 	}
 	machine := &recovering{clusterID: id.ClusterID, next: next}
 	if machine.FSM, err = fsm.New(fsm.Config{
-		Dir: dir.Path("state"), ClusterID: func() string { return machine.clusterID }, Logger: log, OnFatal: onFatal,
+		Dir: dir.Path("state"), ClusterID: func() string { return machine.clusterID }, Logger: log, OnFatal: fatal.add,
 	}); err != nil {
 		return err
 	}

@@ -36,8 +36,8 @@
 //     vanished is closed within 4 s (on other systems than Linux, when data is
 //     under way, at its deadline).
 //   - After Disconnect no connection is open. After Close no goroutine of the
-//     package runs; those of net/rpc and raft that read from one are at their
-//     end.
+//     package runs but for one of the teller's that finds nothing to do; those of
+//     net/rpc and raft that read from one are at their end.
 //
 // Locks: a caller's mutex and the teller's come before Network's and that of conns,
 // which are never held together. None is held during I/O.

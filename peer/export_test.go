@@ -37,6 +37,9 @@ func (n *Network) SetRenewal(renew, age, retire time.Duration) {
 // SetTell sets how long a commit waits for a request of raft's. Before Open only.
 func (n *Network) SetTell(d time.Duration) { n.timings.tell = d }
 
+// Recycle has raft replace its connections.
+func (n *Network) Recycle() { n.transport.recycle() }
+
 // Look tells followers what waits to be told, as if the time that SetTell sets
 // were over.
 func (n *Network) Look() { n.transport.teller.look() }

@@ -43,10 +43,10 @@ var _ raft.AppendPipeline = (*pipeline)(nil)
 // Consumer gives raft the answers.
 func (p *pipeline) Consumer() <-chan raft.AppendFuture { return p.answers }
 
-// AppendEntries sends, unless connections were recycled since the pipeline began:
-// raft then ends it, and begins another with a new connection.
+// AppendEntries sends, unless connections were recycled since the pipeline began
+// and it is its turn: raft then ends it, and begins another with a new connection.
 func (p *pipeline) AppendEntries(args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
-	if p.transport.generation.Load() != p.generation {
+	if p.transport.generation.Load() != p.generation && p.transport.mayEnd() {
 		return nil, ErrRecycled
 	}
 	p.transport.teller.sent(p.id, p.target, args)

@@ -109,3 +109,26 @@ func TestPipelineGoesOn(t *testing.T) {
 		}
 	}
 }
+
+// When connections are replaced pipelines end one at a time: raft leaves the
+// follower of one that ended alone for a while, and needs a majority meanwhile.
+func TestPipelinesAreRecycledInTurn(t *testing.T) {
+	leader, first, _ := recordedPipelineTo(t, success, nil)
+	leader.SetRenewal(time.Hour, 0, 0)
+	second, err := leader.Transport().AppendEntriesPipeline("b-00000002", "b-00000002")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = second.Close() })
+	leader.Recycle()
+	if err := send(first); !errors.Is(err, peer.ErrRecycled) {
+		t.Error("the first one:", err)
+	}
+	if err := send(second); err != nil {
+		t.Error("the second one:", err)
+	}
+	leader.SetRenewal(0, 0, 0) // its time has come
+	if err := send(second); !errors.Is(err, peer.ErrRecycled) {
+		t.Error("the second one, later:", err)
+	}
+}

@@ -67,12 +67,12 @@ func (t *teller) startLocked() {
 	}
 }
 
-// sent follows a request of raft's to a follower.
+// sent follows a request of raft's to a follower. Heartbeats tell nothing.
 func (t *teller) sent(id raft.ServerID, target raft.ServerAddress, request *raft.AppendEntriesRequest) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.beginLocked(request.Term)
-	if request.Term != t.term {
+	if request.Term != t.term || isHeartbeat(request) {
 		return
 	}
 	f := t.followers[id]

@@ -34,6 +34,8 @@ type transport struct {
 	teller  *teller
 	// generation counts how often raft's connections were recycled.
 	generation atomic.Uint64
+	// ended is when a pipeline ended for that last, nil before.
+	ended atomic.Pointer[time.Time]
 	// busy is set while one that is to be replaced was in use at the last look.
 	busy atomic.Bool
 }
@@ -79,13 +81,11 @@ func (t *transport) SetHeartbeatHandler(func(raft.RPC)) {}
 // until then that peer could serve no read. Heartbeats have a wait of their own
 // and must fail, for the leader's lease.
 func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
-	if !isHeartbeat(args) {
-		t.teller.sent(id, target, args)
-	}
+	t.teller.sent(id, target, args)
 	for {
 		err := t.NetworkTransport.AppendEntries(id, target, args, resp)
 		t.closeBusy()
-		if err == nil && resp.Success && !isHeartbeat(args) {
+		if err == nil && resp.Success {
 			t.teller.acknowledged(id, args)
 		}
 		if err == nil || isHeartbeat(args) || !errors.Is(err, ErrUnreachable) || !t.network.mayLead(args.Term, registry.NodeID(id)) {
@@ -106,6 +106,17 @@ func (t *transport) recycle() {
 	t.generation.Add(1)
 	t.CloseStreams()
 	t.busy.Store(true)
+}
+
+// mayEnd reports whether a pipeline may end now because of that. Raft then leaves
+// its follower alone until something is proposed again, or for up to twice its
+// CommitTimeout: one at a time, so that what was being sent finds a majority.
+func (t *transport) mayEnd() bool {
+	now, last := time.Now(), t.ended.Load()
+	if last != nil && now.Sub(*last) < t.network.timings.renew {
+		return false
+	}
+	return t.ended.CompareAndSwap(last, &now)
 }
 
 // closeBusy follows a request: its connection is back in the pool.

@@ -64,10 +64,11 @@
 //
 // All types may be used from any goroutine but for View and Change, which
 // belong to the function that they were given to, and Tx and Snapshot, which one
-// goroutine uses at a time. A Log's mutex is held while
-// the vote is written, an AddressBook's while its file is. The order is Log.mu,
-// journaled.write, journaled.mu; the last is never held while the disk is used, so
-// that readers do not wait for it. No other lock of this package is held while
-// another of it is taken, and OnFatal may be called with the log's held, so it
-// must not use the log.
+// goroutine uses at a time.
+//
+// A Log's mutex is held while the vote is written, an AddressBook's while its file
+// is. The order is Log.mu, journaled.write, journaled.mu; the last is never held
+// while the disk is used, so that readers do not wait for it. No other lock of this
+// package is held while another of it is taken, and OnFatal may be called with the
+// log's held, so it must not use the log.
 package store

@@ -22,7 +22,8 @@ const (
 	keyJournalFormat = 1
 )
 
-// journalLimits say how large a journal is and when it is emptied.
+// journalLimits say how large a journal is and when it is emptied. The size is
+// part of the format.
 type journalLimits struct {
 	sectors      int // for records
 	flushSectors int
@@ -135,9 +136,13 @@ func (j *journaled) load(content []byte, stored journalHead, keyed bool) (err er
 		return fmt.Errorf("%w: the journal is of generation %d, raft.db has seen %d", ErrLogOlder, j.head.generation, stored.generation)
 	case j.head.generation-stored.generation > 1, j.head.generation > stored.generation && j.head.end > 0:
 		return fmt.Errorf("%w: raft.db is, it has seen generation %d of the journal, which is of %d", ErrLogOlder, stored.generation, j.head.generation)
-	case j.head.generation > stored.generation: // what it holds is in raft.db
+	case j.head.generation > stored.generation: // what it held is in raft.db
 		j.reset = true
-		return nil
+		last, err := j.logBackend.LastIndex()
+		if err == nil && last < j.head.moved {
+			err = fmt.Errorf("%w: raft.db is, it ends at entry %d, the journal has seen entry %d in it", ErrLogOlder, last, j.head.moved)
+		}
+		return err
 	}
 	entries, err := j.head.decodeRecords(records)
 	j.keep(entries)
@@ -203,7 +208,8 @@ func (j *journaled) begin() error {
 		j.file, j.head, j.reset = file, head, true
 	}
 	// A process that was killed in a flush may have left the head in memory alone,
-	// and zeros must not come before it.
+	// and zeros must not come before it; nor may raft acknowledge again what one that
+	// was killed in StoreLogs has left there.
 	if err := j.file.Sync(); err != nil {
 		return err
 	}
@@ -218,8 +224,8 @@ func (j *journaled) begin() error {
 // crash comes, one of them has every entry:
 //
 //  1. raft-boltdb has the entries too
-//  2. the head says the next generation; the entries no longer count, and until
-//     step 4 raft-boltdb being one generation behind says that they need not
+//  2. the head says the next generation: the entries no longer count. Until step
+//     4 raft-boltdb is one behind, which says that nothing is to be taken from here
 //  3. zeros, so that what a crash leaves of a record can be told from damage
 //  4. raft-boltdb knows the generation; records may follow
 //
@@ -231,7 +237,7 @@ func (j *journaled) flush() error {
 				return err
 			}
 		}
-		head := journalHead{id: j.head.id, generation: j.head.generation + 1}
+		head := journalHead{id: j.head.id, generation: j.head.generation + 1, moved: j.last}
 		if err := j.put(head.encode(), 0); err != nil {
 			return err
 		}

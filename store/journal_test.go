@@ -122,6 +122,14 @@ func TestDamagedJournal(t *testing.T) {
 			copyFile(t, dir+"/journal", journalOf(d))
 			copyFile(t, dir+"/older", d.Path("raft", "raft.db"))
 		}, store.ErrLogOlder},
+		{"D15 a raft.db from before a clean stop", func(t *testing.T, d *store.Dir) {
+			_, l := mustStart(t, d)
+			older := t.TempDir() + "/older"
+			copyFile(t, d.Path("raft", "raft.db"), older)
+			fill(t, l, 5, 21, 30)
+			must(t, l.Close())
+			copyFile(t, older, d.Path("raft", "raft.db"))
+		}, store.ErrLogOlder},
 		{"D15 raft.db gone", func(t *testing.T, d *store.Dir) { must(t, os.Remove(d.Path("raft", "raft.db"))) }, store.ErrLogMissing},
 		{"D15 raft.db and the identity gone", func(t *testing.T, d *store.Dir) {
 			must(t, os.Remove(d.Path("raft", "raft.db")))

@@ -19,13 +19,14 @@ import (
 //
 // The head:
 //
-//	 0       4         12     20             28        32      36
-//	+-------+---------+------+--------------+---------+-------+------+
-//	| CRC   | magic   | id   | generation   | begin   | end   | zero |
-//	+-------+---------+------+--------------+---------+-------+------+
+//	 0       4         12     20             28        32      36      44
+//	+-------+---------+------+--------------+---------+-------+-------+------+
+//	| CRC   | magic   | id   | generation   | begin   | end   | moved | zero |
+//	+-------+---------+------+--------------+---------+-------+-------+------+
 //
 // begin and end are where the last record lies, counted in sectors from the
-// first record. The head is written with every record: it is the second place
+// first record. moved is the highest index that went to raft.db when the
+// generation began, 0 if none did. The head is written with every record: it is the second place
 // that knows of it, so that more than one record cannot vanish without a trace.
 //
 // Each sector of a record:
@@ -66,6 +67,7 @@ const (
 type journalHead struct {
 	id, generation uint64
 	begin, end     uint32
+	moved          uint64
 }
 
 func (h journalHead) encode() []byte {
@@ -75,6 +77,7 @@ func (h journalHead) encode() []byte {
 	binary.BigEndian.PutUint64(b[20:], h.generation)
 	binary.BigEndian.PutUint32(b[28:], h.begin)
 	binary.BigEndian.PutUint32(b[32:], h.end)
+	binary.BigEndian.PutUint64(b[36:], h.moved)
 	binary.BigEndian.PutUint32(b, crc32.Checksum(b[4:], castagnoli))
 	return b
 }
@@ -171,6 +174,7 @@ func decodeHead(content []byte) (h journalHead, err error) {
 	h = journalHead{
 		id: binary.BigEndian.Uint64(b[12:]), generation: binary.BigEndian.Uint64(b[20:]),
 		begin: binary.BigEndian.Uint32(b[28:]), end: binary.BigEndian.Uint32(b[32:]),
+		moved: binary.BigEndian.Uint64(b[36:]),
 	}
 	if h.begin > h.end || uint64(h.end) > uint64(sectors) || string(h.encode()) != string(b) || !allZero(content[sectorSize:journalHeader]) {
 		return h, fmt.Errorf("%w: the head makes no sense", ErrDamaged)

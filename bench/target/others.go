@@ -257,10 +257,13 @@ func asker(address string) func() error {
 				return err
 			}
 		}
-		if _, err := c.Write(b); err != nil {
-			return err
+		if _, err = c.Write(b); err == nil {
+			_, err = io.ReadFull(c, b)
 		}
-		_, err = io.ReadFull(c, b)
+		if err != nil {
+			_ = c.Close() // the next one dials
+			c = nil
+		}
 		return err
 	}
 }
