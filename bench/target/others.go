@@ -133,15 +133,10 @@ func (f *Fleet) BarePair(ctx context.Context, url string) (*Target, error) {
 	if err != nil {
 		return nil, err
 	}
-	self, err := os.Executable()
+	self, address, err := self()
 	if err != nil {
 		return nil, err
 	}
-	ports, err := supervisor.FreePorts(1)
-	if err != nil {
-		return nil, err
-	}
-	address := supervisor.Address(ports[0])
 	echo := &Node{Process: f.group.NewProcess(supervisor.Spec{
 		Name: EchoRole, Path: self, Args: []string{EchoRole, address}, Log: filepath.Join(dir, "log"),
 		Ready: func(ctx context.Context) error { return dialed(ctx, address) },
@@ -152,6 +147,18 @@ func (f *Fleet) BarePair(ctx context.Context, url string) (*Target, error) {
 	}
 	t := &Target{Name: "bare pair", Nodes: []*Node{n, echo}}
 	return t, t.start(ctx)
+}
+
+// self returns this program's path, and an address at which it may serve.
+func self() (path, address string, err error) {
+	if path, err = os.Executable(); err != nil {
+		return "", "", err
+	}
+	ports, err := supervisor.FreePorts(1)
+	if err != nil {
+		return "", "", err
+	}
+	return path, supervisor.Address(ports[0]), nil
 }
 
 func dialed(ctx context.Context, address string) error {
@@ -172,15 +179,11 @@ func (f *Fleet) bare(ctx context.Context, name, url, echo string) (*Node, error)
 	if err := copyAnswer(ctx, url, file); err != nil {
 		return nil, err
 	}
-	self, err := os.Executable()
+	self, address, err := self()
 	if err != nil {
 		return nil, err
 	}
-	ports, err := supervisor.FreePorts(1)
-	if err != nil {
-		return nil, err
-	}
-	n := &Node{HTTP: supervisor.Address(ports[0])}
+	n := &Node{HTTP: address}
 	n.Process = f.group.NewProcess(supervisor.Spec{
 		Name: name, Path: self, Args: []string{BareRole, n.HTTP, file, echo}, Log: filepath.Join(dir, "log"),
 		Ready: func(ctx context.Context) error { return supervisor.WantOK(ctx, "http://"+n.HTTP+"/") },
