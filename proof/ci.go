@@ -56,7 +56,7 @@ func ci(ctx context.Context, args []string) error {
 	var missing []string
 	for r := range results {
 		if r.err != nil {
-			failures = append(failures, fmt.Errorf("proof %s: %w", r.part, r.err))
+			failures = append(failures, fmt.Errorf("proof %s: %w: %s", r.part, r.err, saidLast(r.out)))
 		}
 		for line := range strings.SplitSeq(r.out, "\n") {
 			if strings.HasPrefix(line, "NOT RUN") {
@@ -88,6 +88,21 @@ func (h *harness) runSelf(words []string) (string, error) {
 	whole.flush()
 	fmt.Printf("== proof %s took %v\n", words[0], time.Since(began).Round(time.Second))
 	return out.String(), err
+}
+
+// saidLast returns what a verb said when it failed. Of a long run often the end
+// alone is kept, so the reason has to stand there.
+func saidLast(out string) string {
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	const most = 20
+	for i := len(lines) - 1; i >= 0; i-- {
+		if reason, found := strings.CutPrefix(lines[i], errorPrefix); found {
+			lines[i] = reason
+			lines = lines[i:min(len(lines), i+most)]
+			return strings.Join(lines, "\n")
+		}
+	}
+	return strings.Join(lines[max(0, len(lines)-most):], "\n")
 }
 
 // wholeLines writes lines to the standard output, each behind the verb.

@@ -46,10 +46,14 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	if err := run(ctx, os.Args[1:]); err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "proof:", err)
+		fmt.Fprintf(os.Stderr, "%s%v\n", errorPrefix, err)
 		os.Exit(1)
 	}
 }
+
+// errorPrefix begins the line in which a verb says why it failed, the last of
+// what it prints.
+const errorPrefix = "proof: "
 
 func run(ctx context.Context, args []string) error {
 	if len(args) > 0 {

@@ -87,16 +87,6 @@ func (r *Result) Violations() []string {
 	return slices.Concat(r.Witness.Violations, r.Porcupine.Violations)
 }
 
-// Total returns the number of operations.
-func (r *Result) Total() (n int) {
-	for _, outcomes := range r.Ops {
-		for _, count := range outcomes {
-			n += count
-		}
-	}
-	return n
-}
-
 // run is a round under way.
 type run struct {
 	cfg     Config
@@ -290,7 +280,7 @@ func (r *run) judge() (err error) {
 	}
 	r.result.Witness, r.result.Porcupine, r.result.Entries, err = Judge(r.cfg.Dir, r.cfg.Inactive > 0)
 	r.result.Witness.Violations = slices.Concat(r.atEnd, r.result.Witness.Violations)
-	r.count(h)
+	r.addUp(h)
 	return err
 }
 
@@ -325,7 +315,7 @@ func Judge(dir string, orphansEnd bool) (witness, porcupine check.Verdict, entri
 	return witness, porcupine, l.Entries, err
 }
 
-func (r *run) count(h *history.History) {
+func (r *run) addUp(h *history.History) {
 	for _, op := range h.Ops {
 		kind := op.Kind.String()
 		if r.result.Ops[kind] == nil {
@@ -340,19 +330,11 @@ func (r *run) count(h *history.History) {
 
 // Thin returns why so much, of operations by kind and outcome, tests too little.
 func Thin(ops map[string]map[string]int, seconds float64, readsDuringFaults int, faults bool) (why []string) {
-	total, unknown := 0, 0
-	for _, outcomes := range ops {
-		for outcome, n := range outcomes {
-			total += n
-			if outcome == history.Unknown.String() {
-				unknown += n
-			}
-		}
-	}
+	total, unknown := count(ops)
 	if rate := float64(total) / seconds; !(rate >= MinOpsPerSecond) { // none of none is too few
 		why = append(why, fmt.Sprintf("%.0f operations per second, less than %d", rate, MinOpsPerSecond))
 	}
-	if share := float64(unknown) / float64(max(1, total)); share > MaxUnknownShare {
+	if share := share(unknown, total); share > MaxUnknownShare {
 		why = append(why, fmt.Sprintf("%.1f %% of the operations have an unknown outcome, more than %.0f %%", 100*share, 100*MaxUnknownShare))
 	}
 	if faults && readsDuringFaults < MinReadsDuringFaults {
@@ -361,13 +343,30 @@ func Thin(ops map[string]map[string]int, seconds float64, readsDuringFaults int,
 	return why
 }
 
+// count returns how many operations there were, and of how many nobody knows
+// the outcome.
+func count(ops map[string]map[string]int) (total, unknown int) {
+	for _, outcomes := range ops {
+		for outcome, n := range outcomes {
+			total += n
+			if outcome == history.Unknown.String() {
+				unknown += n
+			}
+		}
+	}
+	return total, unknown
+}
+
+func share(part, total int) float64 { return float64(part) / float64(max(1, total)) }
+
 // String is one line about the round.
 func (r *Result) String() string {
 	ports := "open ports between them"
 	if r.Secure {
 		ports = "mutual TLS"
 	}
-	return fmt.Sprintf("seed %d: %d peers with %s, %.0f s, %d operations, %d entries, checked %d by the witness and %d by porcupine, faults %v, violations %d",
-		r.Seed, r.Peers, ports, r.Seconds, r.Total(), r.Entries, r.Witness.Checked, r.Porcupine.Checked,
+	total, unknown := count(r.Ops)
+	return fmt.Sprintf("seed %d: %d peers with %s, %.0f s, %d operations (%.1f %% unknown), %d reads during faults, %d entries, checked %d by the witness and %d by porcupine, faults %v, violations %d",
+		r.Seed, r.Peers, ports, r.Seconds, total, 100*share(unknown, total), r.ReadsDuringFaults, r.Entries, r.Witness.Checked, r.Porcupine.Checked,
 		slices.Sorted(maps.Keys(r.Faults)), len(r.Violations()))
 }
