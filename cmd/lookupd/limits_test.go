@@ -2,9 +2,11 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"flag"
 	"log/slog"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -172,8 +174,34 @@ func TestPressure(t *testing.T) {
 	if n := strings.Count(logged.String(), "\n"); n != 4 {
 		t.Errorf("%d lines: %s", n, logged.String())
 	}
-	if used := p.memory.Load(); used < 100<<10 || used > 1<<30 {
+	if used := memoryUse().inUse; used < 100<<10 || used > 1<<30 {
 		t.Errorf("%d bytes in use", used)
+	}
+}
+
+func TestAfterCollections(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	called := make(chan struct{})
+	afterCollections(ctx, func() { called <- struct{}{} })
+	collect := func() bool {
+		runtime.GC()
+		select {
+		case <-called:
+			return true
+		case <-time.After(10 * time.Millisecond):
+			return false
+		}
+	}
+	for range 3 {
+		for !collect() { // the test's own deadline bounds it
+		}
+	}
+	stop()
+	collect() // it may just have been called
+	for range 3 {
+		if collect() {
+			t.Error("called after its end")
+		}
 	}
 }
 

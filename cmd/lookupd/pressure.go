@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"math"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
 	"sync"
@@ -38,7 +39,7 @@ type pressure struct {
 	minFreeDisk uint64
 	gogc        int // what the collector was told; 0: the operator has told it
 
-	memory, disk        atomic.Uint64 // bytes in use, bytes free
+	disk                atomic.Uint64 // bytes free
 	memoryHigh, diskLow atomic.Bool
 
 	stop context.CancelFunc
@@ -63,8 +64,25 @@ func (p *pressure) start() {
 	p.measureDisk()
 	ctx, stop := context.WithCancel(context.Background())
 	p.stop = stop
-	p.done.Go(func() { every(ctx, measureMemoryEvery, p.measureMemory) })
+	tune := func() { p.tuneCollector(memoryUse().live) }
+	tune()
+	afterCollections(ctx, tune)
+	if p.mostMemory > 0 {
+		p.done.Go(func() { every(ctx, measureMemoryEvery, p.measureMemory) })
+	}
 	p.done.Go(func() { every(ctx, measureDiskEvery, p.measureDisk) })
+}
+
+// afterCollections calls do after each garbage collection until ctx ends, in a
+// goroutine of the runtime. An idle process does not collect, and is not woken.
+func afterCollections(ctx context.Context, do func()) {
+	garbage := new(struct{ pointer *int }) // Go keeps small objects without pointers together
+	runtime.AddCleanup(garbage, func(ctx context.Context) {
+		if ctx.Err() == nil {
+			do()
+			afterCollections(ctx, do)
+		}
+	}, ctx)
 }
 
 // close ends the measuring. It may be called without start.
@@ -94,10 +112,15 @@ func (p *pressure) MemoryHigh() bool { return p.memoryHigh.Load() }
 // DiskLow reports whether nothing may be added to the state.
 func (p *pressure) DiskLow() bool { return p.diskLow.Load() }
 
-// measureMemory counts what the last garbage collection kept and all that is
-// not collected. Garbage does not count: near GOMEMLIMIT the collector lets it
-// grow to the limit and no further.
-func (p *pressure) measureMemory() {
+// use is what memory is used for, in bytes.
+type use struct {
+	live  uint64 // kept by the last garbage collection
+	inUse uint64 // that, and all that is not collected
+}
+
+// memoryUse does not count garbage: near GOMEMLIMIT the collector lets it grow to
+// the limit and no further.
+func memoryUse() use {
 	samples := []metrics.Sample{
 		{Name: "/gc/heap/live:bytes"},
 		{Name: "/memory/classes/total:bytes"},
@@ -107,12 +130,16 @@ func (p *pressure) measureMemory() {
 		{Name: "/memory/classes/heap/released:bytes"},
 	}
 	metrics.Read(samples)
-	p.tuneCollector(samples[0].Value.Uint64())
-	used := samples[0].Value.Uint64() + samples[1].Value.Uint64()
+	u := use{live: samples[0].Value.Uint64()}
+	u.inUse = u.live + samples[1].Value.Uint64()
 	for _, s := range samples[2:] {
-		used -= min(used, s.Value.Uint64())
+		u.inUse -= min(u.inUse, s.Value.Uint64())
 	}
-	p.memory.Store(used)
+	return u
+}
+
+func (p *pressure) measureMemory() {
+	used := memoryUse().inUse
 	high := p.mostMemory > 0 && used > p.mostMemory
 	if p.memoryHigh.Swap(high) == high {
 		return
@@ -162,7 +189,7 @@ func (p *pressure) measureDisk() {
 
 func (p *pressure) register(reg prometheus.Registerer) {
 	reg.MustRegister(
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "lookupd_memory_live_bytes", Help: "Memory in use but for garbage."}, func() float64 { return float64(p.memory.Load()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "lookupd_memory_live_bytes", Help: "Memory in use but for garbage."}, func() float64 { return float64(memoryUse().inUse) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "lookupd_disk_free_bytes", Help: "Free space at -data-path."}, func() float64 { return float64(p.disk.Load()) }),
 	)
 }
