@@ -29,23 +29,15 @@ const stuckTransferAfter = 5 * time.Second
 // applyBatch proposes an encoded batch on this peer and waits for its result.
 func (n *Node) applyBatch(ctx context.Context, data []byte) (fsm.BatchResult, error) {
 	future := n.raft.Apply(data, time.Second)
-	// The future has no deadline, and raft leaves it without an answer at
-	// shutdown, so the wait is ours.
-	outcome := make(chan error, 1)
-	go func() { outcome <- future.Error() }()
-	select {
-	case <-ctx.Done():
-		return fsm.BatchResult{}, fmt.Errorf("raft apply: %w", ctx.Err())
-	case err := <-outcome:
-		n.transfers.note(err)
-		switch {
-		case err == nil:
-		case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrEnqueueTimeout),
-			errors.Is(err, raft.ErrLeadershipTransferInProgress):
-			return fsm.BatchResult{}, fmt.Errorf("%w: %w", errNotLogged, err)
-		default:
-			return fsm.BatchResult{}, fmt.Errorf("raft apply: %w", err)
-		}
+	err := answerOf(ctx, future)
+	n.transfers.note(err)
+	switch {
+	case err == nil:
+	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrEnqueueTimeout),
+		errors.Is(err, raft.ErrLeadershipTransferInProgress):
+		return fsm.BatchResult{}, fmt.Errorf("%w: %w", errNotLogged, err)
+	default:
+		return fsm.BatchResult{}, fmt.Errorf("raft apply: %w", err)
 	}
 	n.tellCommitted()
 	result, ok := future.Response().(fsm.BatchResult)
@@ -134,7 +126,10 @@ type transferWatch struct {
 }
 
 func (t *transferWatch) note(err error) {
-	if !errors.Is(err, raft.ErrLeadershipTransferInProgress) {
+	switch {
+	case errors.Is(err, errUnanswered):
+		return
+	case !errors.Is(err, raft.ErrLeadershipTransferInProgress):
 		t.since.clear()
 		return
 	}

@@ -265,17 +265,8 @@ func (n *Node) reconfigure(ctx context.Context, change func(prev uint64) raft.In
 	ctx, cancel := context.WithTimeout(ctx, changeWithin)
 	defer cancel()
 	future := change(n.fsm.ConfigurationIndex())
-	// The future has no deadline, and raft may leave it without an answer at
-	// shutdown.
-	outcome := make(chan error, 1)
-	go func() { outcome <- future.Error() }()
-	select {
-	case <-ctx.Done():
-		return 0, fmt.Errorf("change of the configuration: %w", ctx.Err())
-	case err := <-outcome:
-		if err != nil {
-			return 0, fmt.Errorf("change of the configuration: %w", err)
-		}
+	if err := answerOf(ctx, future); err != nil {
+		return 0, fmt.Errorf("change of the configuration: %w", err)
 	}
 	n.tellCommitted()
 	return future.Index(), n.fsm.WaitApplied(ctx, future.Index())

@@ -2,6 +2,8 @@ package cluster
 
 import (
 	"cmp"
+	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -59,4 +61,20 @@ func (n *Node) openRaft() error {
 		return fmt.Errorf("start raft: %w", err)
 	}
 	return nil
+}
+
+// errUnanswered: raft had not answered when the caller's time was over.
+var errUnanswered = errors.New("raft has not answered yet")
+
+// answerOf waits for raft's answer. A future has no deadline, and raft leaves it
+// without an answer at shutdown, so the wait ends with ctx: errUnanswered.
+func answerOf(ctx context.Context, future raft.Future) error {
+	answer := make(chan error, 1)
+	go func() { answer <- future.Error() }() // ends with the process at the latest
+	select {
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", errUnanswered, ctx.Err())
+	case err := <-answer:
+		return err
+	}
 }

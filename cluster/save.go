@@ -50,14 +50,9 @@ func (n *Node) unsavedIsMuch() bool {
 
 // saveNow waits for the snapshot, or until ctx ends.
 func (n *Node) saveNow(ctx context.Context) {
-	done := make(chan error, 1)
-	future := n.raft.Snapshot()
-	go func() { done <- future.Error() }() // ends with raft at the latest
-	select {
-	case <-ctx.Done():
-	case err := <-done:
-		if err != nil && !errors.Is(err, raft.ErrNothingNewToSnapshot) {
-			n.log.Warn("a snapshot failed; until one succeeds the log grows, and a restart takes longer", "err", err)
-		}
+	switch err := answerOf(ctx, n.raft.Snapshot()); {
+	case err == nil, errors.Is(err, errUnanswered), errors.Is(err, raft.ErrNothingNewToSnapshot):
+	default:
+		n.log.Warn("a snapshot failed; until one succeeds the log grows, and a restart takes longer", "err", err)
 	}
 }
