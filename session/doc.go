@@ -24,7 +24,8 @@
 //   - a session that was replaced or closed proposes nothing but its own end;
 //   - what waits is bounded by the number of names, not of commands;
 //   - what the state holds for a session is declared on it, or left over from an
-//     earlier one, or its UNREGISTER waits: the sweep relies on it;
+//     earlier one, or its UNREGISTER waits; of an earlier one it takes nothing
+//     after OpenSession: the sweep relies on both;
 //   - time is read here alone, never by what a command does, and it becomes a
 //     command only where a session falls silent or is heard again.
 //

@@ -40,7 +40,7 @@ type liveness struct {
 	told   standing // what the state surely says, but for the proposal under way
 }
 
-// Ping notes that the producer is alive. It does not wait for anything.
+// Ping notes that the producer is alive. It does not wait for the cluster.
 func (s *Session) Ping() {
 	now := s.m.now()
 	s.lastPing.Store(int64(now))

@@ -1,56 +1,39 @@
 package session
 
 import (
-	"context"
 	"time"
 
-	"github.com/lookupd/lookupd/registry"
 	"github.com/lookupd/lookupd/store"
 )
 
-const (
-	// sweepAfter is how long after its last IDENTIFY or REGISTER a session has
-	// surely declared all: an nsqd that connects declares everything in a row.
-	sweepAfter = 5 * time.Second
-	// sweepWithin bounds one attempt.
-	sweepWithin = 5 * time.Second
-)
+// sweepAfter is how long after its last IDENTIFY or REGISTER a session has surely
+// declared all: an nsqd that connects declares everything in a row.
+const sweepAfter = 5 * time.Second
 
 // sweep is how far an opening of a session is with letting go of what an earlier
 // one has left.
 type sweep struct {
 	declared time.Duration // of the last IDENTIFY or REGISTER, since Manager.began
-	running  bool
 	done     bool
 }
 
-// sweepLocked begins the sweep if it is due, at a PING: that comes in turn with
-// REGISTERs, so none is on its way that was sent before.
+// sweepLocked sweeps if that is due, at a PING: it comes in turn with REGISTERs, so
+// none is on its way that was sent before. What earlier sessions of this producer
+// have left was there when this one was opened, since the state takes nothing from
+// a session that is replaced. So a state that has seen the opening, and the last
+// change of this session, has it all; until then a later PING tries again.
 func (s *Session) sweepLocked(now time.Duration) {
-	w := &s.sweep
-	if w.done || w.running || now-w.declared < sweepAfter || s.opening || s.reopen {
+	if s.sweep.done || now-s.sweep.declared < sweepAfter || s.opening || s.reopen {
 		return
 	}
-	id, declared := s.id, w.declared
-	w.running = s.m.start(func() { s.runSweep(id, declared) })
-}
-
-// runSweep lets go of what this peer holds for the producer and session id does
-// not declare. If that cannot be known, or id declares more meanwhile, a later
-// PING tries again.
-func (s *Session) runSweep(id registry.SessionID, declared time.Duration) {
-	held, err := s.m.held(s.producer)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.id != id || s.over {
-		return
-	}
-	s.sweep.running = false
-	switch {
-	case err != nil:
+	err := s.m.cfg.Cluster.View(func(v View) error {
+		if index, _ := v.Applied(); index >= max(s.opened.since, s.answered) {
+			s.letGoLocked(v.Held(s.m.cfg.Node, s.producer))
+		}
+		return nil
+	})
+	if err != nil {
 		s.m.log.Debug("cannot sweep yet", "producer", text(s.producer), "err", err)
-	case s.sweep.declared == declared:
-		s.letGoLocked(held)
 	}
 }
 
@@ -76,18 +59,4 @@ func (s *Session) letGoLocked(held []store.Name) {
 	}
 	s.m.log.Info("letting go of what nsqd did not declare again", "producer", text(s.producer), "session", s.id, "names", n)
 	s.hurryLocked()
-}
-
-// held returns what this peer holds for the producer, as of the call or later.
-func (m *Manager) held(p registry.ProducerID) (held []store.Name, err error) {
-	ctx, cancel := context.WithTimeout(m.ctx, sweepWithin)
-	defer cancel()
-	if _, err := m.cfg.Cluster.ReadBarrier(ctx); err != nil {
-		return nil, err
-	}
-	err = m.cfg.Cluster.View(func(v View) error {
-		held = v.Held(m.cfg.Node, p)
-		return nil
-	})
-	return held, err
 }

@@ -128,36 +128,42 @@ func TestSweepOncePerOpening(t *testing.T) {
 	})
 }
 
-func TestSweepWithoutABarrierIsTriedAgain(t *testing.T) {
+func TestSweepWaitsForAStateThatKnows(t *testing.T) {
 	run(t, func(t *testing.T, f *fake) {
-		s := left(t, f, name{"old", ""})
-		f.be(func() { f.deaf = true })
+		m := newManager(t, f, session.Limits{})
+		s := openSession(t, m, "h")
+		check(t, "register", func() error { return s.Register("old", "") }, nil, 0)
+		check(t, "register", func() error { return s.Register("t", "") }, nil, 0)
+		m = restart(t, f, m, 2)
+		f.lag(true) // what the old session left is not seen yet
+		s = openSession(t, m, "h")
 		for range 10 {
 			time.Sleep(15 * time.Second)
 			ping(t, s)
 		}
-		time.Sleep(14 * time.Second)
-		f.be(func() { f.deaf = false })
-		wantHeld(t, f, s.Producer(), name{"old", ""})
-		f.be(func() { f.deaf = true })
-		for range 50 {
-			ping(t, s)
-		}
-		f.be(func() { f.deaf = false })
+		f.lag(false)
+		wantLog(t, f, "open/1, +old, +t, open/1")
+		f.lag(true)
+		check(t, "unregister", func() error { return s.Unregister("t", "") }, nil, 0)
+		ping(t, s) // t is still held in this peer's state
+		wantLog(t, f, "open/1, +old, +t, open/1, -t")
+		f.lag(false)
+		ping(t, s)
 		wantHeld(t, f, s.Producer())
-		wantLog(t, f, "open/1, +old, open/1, -old")
+		wantLog(t, f, "open/1, +old, +t, open/1, -t, -old")
 	})
 }
 
 func TestSweepNeverUndoesARegister(t *testing.T) {
 	for _, c := range []struct {
 		what  string
-		names []name // registered while the sweep waits for its barrier
+		names []name // registered while what the sweep proposes waits
+		log   string
 		want  []name // after it
 	}{
-		{"topic", []name{{"t", ""}}, []name{{"t", ""}}},
-		{"channel", []name{{"t", "c"}}, []name{{"t", ""}, {"t", "c"}}},
-		{"another topic", []name{{"new", ""}}, []name{{"new", ""}}},
+		{"topic", []name{{"t", ""}}, "-t, +t, -old", []name{{"t", ""}}},
+		{"channel", []name{{"t", "c"}}, "-t, +t c, -old", []name{{"t", ""}, {"t", "c"}}},
+		{"another topic", []name{{"new", ""}}, "-t, -old, +new", []name{{"new", ""}}},
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			run(t, func(t *testing.T, f *fake) {
@@ -170,22 +176,14 @@ func TestSweepNeverUndoesARegister(t *testing.T) {
 				}
 				f.set(true, true)
 				synctest.Wait()
-				if diff := cmp.Diff(words(f), "open/1, +t c, +t d, +old, open/1, +"+trim(c.names[0])); diff != "" {
-					t.Errorf("log (-got +want):\n%s", diff)
-				}
+				wantLog(t, f, "open/1, +t c, +t d, +old, open/1, "+c.log)
+				wantHeld(t, f, s.Producer(), c.want...)
 				time.Sleep(5 * time.Second)
 				ping(t, s)
 				wantHeld(t, f, s.Producer(), c.want...)
 			})
 		})
 	}
-}
-
-func trim(n name) string {
-	if n.channel == "" {
-		return n.topic
-	}
-	return n.topic + " " + n.channel
 }
 
 // What was declared before the sweep is safe even where the state does not know yet.
@@ -231,7 +229,7 @@ func TestSweepOfASessionThatEnds(t *testing.T) {
 				s := openSession(t, m, "h")
 				haunt(f, s.Producer(), "old")
 				time.Sleep(5 * time.Second)
-				f.be(func() { f.deaf = true })
+				f.be(func() { f.quorum = false })
 				ping(t, s)
 				want := "open/1, +old"
 				switch how {
@@ -239,16 +237,17 @@ func TestSweepOfASessionThatEnds(t *testing.T) {
 					s.Close()
 					want += ", close/1"
 				case "replaced":
-					openSession(t, m, "h")
+					go func() { _, _ = m.Open(producer("h"), func(string) {}) }()
 					want += ", open/2"
 				case "closed by the leader":
 					closeIt(f, s.Producer())
-					want += ", close/1, open/2"
+					want += ", close/1, -old, open/2" // too late
 				case "stopped":
 					m.Close()
+					want += ", -old" // under way
 				}
 				synctest.Wait()
-				f.be(func() { f.deaf = false })
+				f.be(func() { f.quorum = true })
 				time.Sleep(2 * time.Second)
 				wantLog(t, f, want)
 			})
