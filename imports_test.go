@@ -23,13 +23,14 @@ var arrows = map[string][]string{
 	"seeded":     {},
 	"witness":    {},
 	"secrets":    {},
+	"socket":     {},
 	"store":      {"registry", "seeded"},
 	"fsm":        {"store", "registry", "witness", "seeded"},
-	"peer":       {"registry", "seeded", "secrets"},
+	"peer":       {"registry", "seeded", "secrets", "socket"},
 	"cluster":    {"fsm", "store", "registry", "peer", "seeded", "secrets"},
 	"session":    {"cluster", "fsm", "store", "registry", "seeded", "deadline"},
-	"tcpproto":   {"session", "cluster", "fsm", "store", "registry", "witness"},
-	"httpapi":    {"session", "cluster", "fsm", "store", "registry", "deadline", "logring"},
+	"tcpproto":   {"session", "cluster", "fsm", "store", "registry", "witness", "socket"},
+	"httpapi":    {"session", "cluster", "fsm", "store", "registry", "deadline", "logring", "socket"},
 	"supervisor": {},
 	"cmd": {
 		"tcpproto", "httpapi", "session", "cluster", "fsm", "store", "registry", "peer", "supervisor",
@@ -38,7 +39,7 @@ var arrows = map[string][]string{
 }
 
 // standardOnly lists the folders that import the standard library alone.
-var standardOnly = []string{"deadline", "logring", "registry", "secrets", "seeded", "supervisor", "witness"}
+var standardOnly = []string{"deadline", "logring", "registry", "secrets", "seeded", "socket", "supervisor", "witness"}
 
 // forbidden lists imports from outside that a folder must not have.
 var forbidden = map[string][]string{

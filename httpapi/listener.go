@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/lookupd/lookupd/socket"
 )
 
 // limitedListener closes connections above its limits as they come.
@@ -38,7 +40,7 @@ func (l *limitedListener) accept() (*limitedConn, error) {
 		reason := l.admit(addr)
 		if reason == "" {
 			release := sync.OnceFunc(func() { l.release(addr) })
-			return &limitedConn{Conn: c, writeTimeout: l.limits.WriteTimeout, release: release}, nil
+			return &limitedConn{Conn: socket.Direct(c), writeTimeout: l.limits.WriteTimeout, release: release}, nil
 		}
 		l.refused(c.RemoteAddr(), reason)
 		_ = c.Close() // nobody is told: the client sees the end of the connection

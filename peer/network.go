@@ -15,6 +15,7 @@ import (
 
 	"github.com/lookupd/lookupd/peer/peerpb"
 	"github.com/lookupd/lookupd/registry"
+	"github.com/lookupd/lookupd/socket"
 )
 
 const (
@@ -327,6 +328,7 @@ func (n *Network) shakeInTurn(c net.Conn, of *arrivalsOf) (*conn, error) {
 	if err := setUserTimeout(c, userTimeout); err != nil {
 		return nil, err
 	}
+	c = socket.Direct(c)
 	return n.shake(c, func() (*conn, error) { return n.accept(c) })
 }
 
@@ -366,6 +368,7 @@ func (n *Network) dial(ctx context.Context, addr string, to registry.NodeID, kin
 	if err := setUserTimeout(c, userTimeout); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
+	c = socket.Direct(c)
 	end := context.AfterFunc(ctx, func() { _ = c.Close() })
 	admitted, err := n.shake(c, func() (*conn, error) { return n.greet(c, to, kind) })
 	if !end() && err == nil {

@@ -8,10 +8,10 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"syscall"
 	"time"
 
 	"github.com/lookupd/lookupd/session"
+	"github.com/lookupd/lookupd/socket"
 )
 
 // magic opens a V1 connection.
@@ -36,7 +36,7 @@ var longAgo = time.Unix(1, 0)
 type conn struct {
 	s       *Server
 	nc      net.Conn
-	raw     syscall.RawConn // of nc; nil if it has none
+	quick   quickWriter // nc, or nil if it is none
 	remote  string
 	address netip.Addr
 	in      *bufio.Reader
@@ -55,11 +55,18 @@ type conn struct {
 }
 
 func newConn(s *Server, nc net.Conn) *conn {
-	c := &conn{s: s, nc: nc, raw: rawConn(nc), remote: nc.RemoteAddr().String()}
+	c := &conn{s: s, nc: socket.Direct(nc), remote: nc.RemoteAddr().String()}
+	c.quick, _ = c.nc.(quickWriter)
 	if a, ok := nc.RemoteAddr().(*net.TCPAddr); ok {
 		c.address = a.AddrPort().Addr().Unmap()
 	}
 	return c
+}
+
+// quickWriter is a connection as package socket has them on some systems.
+type quickWriter interface {
+	// WriteAtOnce returns how much it wrote without waiting.
+	WriteAtOnce(b []byte) (n int)
 }
 
 // interrupt ends the connection's waiting for input, but no command.

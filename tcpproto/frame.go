@@ -66,8 +66,8 @@ func (c *conn) flush() error {
 	}
 	defer func() { c.out = c.out[:0] }()
 	rest := c.out
-	if c.raw != nil {
-		rest = rest[writeAtOnce(c.raw, rest):]
+	if c.quick != nil {
+		rest = rest[c.quick.WriteAtOnce(rest):]
 	}
 	if len(rest) == 0 {
 		return nil
