@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/lookupd/lookupd/socket"
 )
 
 // With a certificate the port speaks TLS. Who speaks plain HTTP there is answered
@@ -86,7 +88,7 @@ func (l eitherListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &eitherConn{Conn: c, config: l.config}, nil
+	return &eitherConn{Conn: socket.Direct(c), config: l.config}, nil
 }
 
 // firstOfTLS is the first byte of a TLS hello, and of no HTTP request.

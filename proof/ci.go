@@ -112,6 +112,11 @@ func saidLast(out string) string {
 			return strings.Join(lines, "\n")
 		}
 	}
+	for i, line := range lines { // it crashed: the reason comes first
+		if strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ") {
+			return strings.Join(lines[i:min(len(lines), i+most)], "\n")
+		}
+	}
 	return strings.Join(lines[max(0, len(lines)-most):], "\n")
 }
 

@@ -20,20 +20,25 @@ type sweep struct {
 // sweepLocked sweeps if that is due, at a PING: it comes in turn with REGISTERs, so
 // none is on its way that was sent before. What earlier sessions of this producer
 // have left was there when this one was opened, since the state takes nothing from
-// a session that is replaced. So a state that has seen the opening, and the last
-// change of this session, has it all; until then a later PING tries again.
+// a session that is replaced. So a state that has seen the opening has it all; one
+// that has seen the last answered change too seldom shows what was withdrawn since.
+// Until then a later PING tries again.
 func (s *Session) sweepLocked(now time.Duration) {
 	if s.sweep.done || now-s.sweep.declared < sweepAfter || s.opening || s.reopen {
 		return
 	}
+	known, held := false, []store.Name(nil)
 	err := s.m.cfg.Cluster.View(func(v View) error {
 		if index, _ := v.Applied(); index >= max(s.opened.since, s.answered) {
-			s.letGoLocked(v.Held(s.m.cfg.Node, s.producer))
+			known, held = true, v.Held(s.m.cfg.Node, s.producer)
 		}
 		return nil
 	})
-	if err != nil {
+	switch {
+	case err != nil:
 		s.m.log.Debug("cannot sweep yet", "producer", text(s.producer), "err", err)
+	case known:
+		s.letGoLocked(held)
 	}
 }
 

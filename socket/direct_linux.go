@@ -118,6 +118,10 @@ func (h *half) write(fd uintptr) (done bool) {
 		n, err := h.system(fd, h.b[h.n:])
 		switch err {
 		case 0:
+			if n == 0 {
+				h.err = syscall.EIO // it says of no socket that it takes nothing
+				return true
+			}
 			h.n += n
 		case syscall.EINTR:
 		case syscall.EAGAIN:
@@ -130,7 +134,11 @@ func (h *half) write(fd uintptr) (done bool) {
 	return true
 }
 
+// atOnce bounds what one call moves, and so how long a garbage collection that
+// begins meanwhile waits.
+const atOnce = 128 << 10
+
 func (h *half) system(fd uintptr, b []byte) (int, syscall.Errno) {
-	n, _, err := syscall.RawSyscall(h.call, fd, uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
+	n, _, err := syscall.RawSyscall(h.call, fd, uintptr(unsafe.Pointer(&b[0])), uintptr(min(len(b), atOnce)))
 	return int(n), err
 }

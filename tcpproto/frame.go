@@ -58,7 +58,7 @@ func (c *conn) answer(body []byte) error {
 }
 
 // flush writes all answers. A deadline is set only if the client does not take
-// them at once: its timer would outlast the write and wake an idle peer, once for
+// them at once, where that can be known: its timer would outlast the write and wake an idle peer, once for
 // each PING.
 func (c *conn) flush() error {
 	if len(c.out) == 0 {

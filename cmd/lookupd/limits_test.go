@@ -197,11 +197,14 @@ func TestAfterCollections(t *testing.T) {
 		}
 	}
 	stop()
-	collect() // it may just have been called
-	for range 3 {
+	after := 0
+	for range 5 {
 		if collect() {
-			t.Error("called after its end")
+			after++
 		}
+	}
+	if after > 1 { // one may have been under way
+		t.Errorf("called %d times after its end", after)
 	}
 }
 

@@ -74,7 +74,7 @@ func (p *pressure) start() {
 }
 
 // afterCollections calls do after each garbage collection until ctx ends, in a
-// goroutine of the runtime. An idle process does not collect, and is not woken.
+// goroutine of the runtime. An idle process seldom collects, and is not woken.
 func afterCollections(ctx context.Context, do func()) {
 	garbage := new(struct{ pointer *int }) // Go keeps small objects without pointers together
 	runtime.AddCleanup(garbage, func(ctx context.Context) {
