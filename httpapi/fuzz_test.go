@@ -196,7 +196,7 @@ func (a fuzzedAnswer) checkRedirect() {
 		a.wrong("redirect to %v, %v", to, err)
 	}
 	path := to.Path
-	if strings.HasPrefix(path, "/v1/") { // http.ServeMux escapes what is escaped
+	if strings.HasPrefix(a.path, "/v1/") { // http.ServeMux has it, and escapes what is escaped
 		if path, err = url.PathUnescape(path); err != nil {
 			a.wrong("redirect to %q: %v", to.Path, err)
 		}
