@@ -26,7 +26,7 @@ func Direct(c net.Conn) net.Conn {
 	d := &conn{TCPConn: tcp}
 	d.in = half{conn: d, op: "read", call: syscall.SYS_READ, wait: raw.Read}
 	d.out = half{conn: d, op: "write", call: syscall.SYS_WRITE, wait: raw.Write}
-	d.in.try, d.out.try = d.in.read, d.out.write
+	d.in.try, d.out.try = d.in.move, d.out.move
 	return d
 }
 
@@ -95,40 +95,25 @@ func (h *half) explain(err error) error {
 	return &net.OpError{Op: h.op, Net: "tcp", Source: h.conn.LocalAddr(), Addr: h.conn.RemoteAddr(), Err: err}
 }
 
-func (h *half) read(fd uintptr) (done bool) {
-	for {
-		n, err := h.system(fd, h.b)
-		switch err {
-		case 0:
-			h.n = n
-			return true
-		case syscall.EINTR:
-		case syscall.EAGAIN:
-			return h.once
-		default:
-			h.err = err
-			return true
-		}
-	}
-}
-
-// write writes all.
-func (h *half) write(fd uintptr) (done bool) {
+// move reads something, or writes all.
+func (h *half) move(fd uintptr) (done bool) {
 	for h.n < len(h.b) {
 		n, err := h.system(fd, h.b[h.n:])
-		switch err {
-		case 0:
-			if n == 0 {
-				h.err = syscall.EIO // it says of no socket that it takes nothing
-				return true
-			}
-			h.n += n
-		case syscall.EINTR:
-		case syscall.EAGAIN:
+		switch {
+		case err == syscall.EINTR:
+		case err == syscall.EAGAIN:
 			return h.once
-		default:
+		case err != 0:
 			h.err = err
 			return true
+		case h.call == syscall.SYS_READ:
+			h.n = n
+			return true
+		case n == 0:
+			h.err = syscall.EIO // no socket takes nothing and says nothing
+			return true
+		default:
+			h.n += n
 		}
 	}
 	return true

@@ -112,25 +112,6 @@ func TestWriteDeadline(t *testing.T) {
 	}
 }
 
-func TestWriteAtOnce(t *testing.T) {
-	direct, other := pair(t)
-	at, ok := direct.(interface{ WriteAtOnce([]byte) int })
-	if !ok {
-		t.Skip("not direct: another system than Linux, or the race detector")
-	}
-	if n := at.WriteAtOnce([]byte("hello")); n != 5 {
-		t.Errorf("%d bytes", n)
-	}
-	got := make([]byte, 5)
-	if _, err := io.ReadFull(other, got); err != nil || string(got) != "hello" {
-		t.Errorf("%q, %v", got, err)
-	}
-	large := make([]byte, 64<<20)
-	if n := at.WriteAtOnce(large); n == 0 || n == len(large) { // nobody reads
-		t.Errorf("%d bytes", n)
-	}
-}
-
 func TestEmpty(t *testing.T) {
 	direct, _ := pair(t)
 	if n, err := direct.Read(nil); n != 0 || err != nil {
