@@ -2,9 +2,11 @@ package cluster
 
 import (
 	"encoding/binary"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
+	"syscall"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -39,6 +41,24 @@ func listenAs(t *testing.T, answer func(net.Conn)) (address string) {
 	return l.Addr().String()
 }
 
+// closedPort returns an address that nobody listens at, or can while the test runs.
+func closedPort(t *testing.T) string {
+	t.Helper()
+	socket, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Close(socket) })
+	if err := syscall.Bind(socket, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	bound, err := syscall.Getsockname(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("127.0.0.1:%d", bound.(*syscall.SockaddrInet4).Port)
+}
+
 // refuseWith ends a handshake as package peer does.
 func refuseWith(t *testing.T, refusal peerpb.Refusal) func(net.Conn) {
 	return func(c net.Conn) {
@@ -61,12 +81,7 @@ func refuseWith(t *testing.T, refusal peerpb.Refusal) func(net.Conn) {
 // A newcomer takes the place of a dead id of its name, and of no other.
 func TestOnlyTheDeadAreGone(t *testing.T) {
 	const self registry.NodeID = "a-00000001"
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed := l.Addr().String()
-	_ = l.Close()
+	closed := closedPort(t)
 	var frozen []net.Conn
 	t.Cleanup(func() {
 		for _, c := range frozen {

@@ -69,10 +69,10 @@ func TestSessionsOfALostPeerEnd(t *testing.T) {
 	}
 }
 
-// A peer that is back has 45 s (here 2) for its nsqds to reconnect; then what
+// A peer that is back has 45 s (here 5) for its nsqds to reconnect; then what
 // its earlier start left goes, and what they declared again stays.
 func TestSessionsOfAnEarlierStartEnd(t *testing.T) {
-	peers := startCluster(t, 3, func(c *cluster.Config) { c.ReturnGrace = 2 * time.Second })
+	peers := startCluster(t, 3, func(c *cluster.Config) { c.ReturnGrace = 5 * time.Second })
 	_, followers := leaderOf(t, peers)
 	back := followers[0]
 	openSession(back, 1, "stays-away", "t")

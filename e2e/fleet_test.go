@@ -242,17 +242,24 @@ func TestFleetReconnects(t *testing.T) {
 
 	t.Run("nothing written while nothing changes", func(t *testing.T) {
 		const idle = 12 * time.Second // with PINGs when a sweep is due, and after
-		before, began := count(t, c.Peers), time.Now()
-		for i := range 4 {
-			if err := f.ping(within(t, patience)); err != nil {
-				t.Fatal(err)
+		watch := watchPauses(t)
+		for attempt := 1; ; attempt++ {
+			before, began := count(t, c.Peers), time.Now()
+			for i := range 4 {
+				if err := f.ping(within(t, patience)); err != nil {
+					t.Fatal(err)
+				}
+				stays(t, began.Add(idle*time.Duration(i+1)/4), func(context.Context) error { return nil }) // time is all that passes
 			}
-			stays(t, began.Add(idle*time.Duration(i+1)/4), func(context.Context) error { return nil }) // time is all that passes
-		}
-		got := count(t, c.Peers).since(before)
-		t.Logf("%d sessions, 4 PINGs each in %v: %v", fleetSize, time.Since(began).Round(time.Millisecond), got)
-		if got.commands != 0 || got.entries != 0 {
-			t.Errorf("%v; want nothing written", got)
+			got := count(t, c.Peers).since(before)
+			t.Logf("%d sessions, 4 PINGs each in %v: %v", fleetSize, time.Since(began).Round(time.Millisecond), got)
+			if got.commands == 0 && got.entries == 0 {
+				break
+			}
+			if attempt == attempts || !watch.excuse(got.String()) {
+				t.Errorf("%v; want nothing written", got)
+				break
+			}
 		}
 		complete(t)
 	})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -53,7 +54,11 @@ func toggle(conn *v1Conn, n int) error {
 		if i%2 == 1 {
 			command = "UNREGISTER busy c\n"
 		}
-		if answer, err := conn.call(command); err != nil || answer != "OK" {
+		answer, err := conn.call(command)
+		for deadline := time.Now().Add(patience); strings.HasPrefix(answer, "E_UNAVAILABLE") && time.Now().Before(deadline); {
+			answer, err = conn.call(command) // a slow machine: the change is under way, and waited for again
+		}
+		if err != nil || answer != "OK" {
 			return fmt.Errorf("change %d: %q %w", i, answer, err)
 		}
 	}

@@ -149,7 +149,8 @@ func TestErrorsOfTheClusterHaveTheirCodes(t *testing.T) {
 func TestLinearizableReadsAreLimited(t *testing.T) {
 	n := newFakeCluster(t, "a").peers[0]
 	n.slow = make(chan struct{})
-	p := serve(t, n, quick, func(c *httpapi.Config) { c.Limits.LinearizableReads = 1 })
+	// All must have come before the first one's time is over.
+	p := serve(t, n, func(c *httpapi.Config) { c.Limits.LinearizableReads, c.Limits.AnswerWithin = 1, time.Second })
 	answers := make(chan answer)
 	const readers = 8
 	for range readers {

@@ -106,7 +106,7 @@ func (a *addresses) open(t *testing.T, node registry.NodeID, h peer.Handler, cha
 		f(&cfg)
 	}
 	n := peer.New(cfg)
-	n.SetTimings(500*time.Millisecond, time.Nanosecond, 0)
+	n.SetTimings(soon/4, time.Nanosecond, 0)
 	if err := n.Open(); err != nil {
 		t.Fatal(err)
 	}

@@ -137,11 +137,16 @@ func failed(line ledger.Line) error {
 	if len(line.Violations) > 0 {
 		return fmt.Errorf("%s: %s\n  %s", line.Kind, line.Verdict(), strings.Join(line.Violations, "\n  "))
 	}
-	if line.Rounds == 0 {
-		return nil
-	}
-	if thin := round.Thin(line.Ops, line.Seconds, line.ReadsDuringFaults, len(line.Faults) > 0); len(thin) > 0 {
+	if thin := tooThin(line); len(thin) > 0 {
 		return fmt.Errorf("%s: the run tested too little: %s", line.Kind, strings.Join(thin, "; "))
 	}
 	return nil
+}
+
+// tooThin returns why a run's rounds, if it has any, tested too little.
+func tooThin(line ledger.Line) []string {
+	if line.Rounds == 0 {
+		return nil
+	}
+	return round.Thin(line.Ops, line.Seconds, line.ReadsDuringFaults, len(line.Faults) > 0)
 }

@@ -61,7 +61,7 @@ func mixed(ctx context.Context, args []string) error {
 			return err
 		}
 	}
-	line, err := h.mixed(mixedPlan{binary: path, lookupctl: lookupctl, rounds: *rounds, length: *length, each: *each, kinds: *kinds, seed: *seed})
+	line, err := h.mixed(mixedPlan{binary: path, lookupctl: lookupctl, rounds: *rounds, most: 2 * *rounds, length: *length, each: *each, kinds: *kinds, seed: *seed})
 	if *keep && line.Rounds > 0 {
 		err = errors.Join(err, ledger.Append(h.root, line))
 	}
@@ -73,10 +73,13 @@ type mixedPlan struct {
 	// lookupctl is as in round.Config.
 	lookupctl string
 	rounds    int
-	length    time.Duration
-	each      time.Duration
-	kinds     string
-	seed      uint64
+	// most is up to how many rounds are run, if fewer tested too little: the
+	// machine may be busy for some minutes.
+	most   int
+	length time.Duration
+	each   time.Duration
+	kinds  string
+	seed   uint64
 	// inactive is as in round.Config.
 	inactive time.Duration
 	// topics is as in load.Config; 0: its default. With few of them what was
@@ -94,7 +97,7 @@ func (h *harness) mixed(plan mixedPlan) (ledger.Line, error) {
 	}
 	began := time.Now()
 	for n := 0; h.ctx.Err() == nil; n++ {
-		if plan.rounds > 0 && n == plan.rounds || plan.rounds == 0 && time.Since(began) >= plan.length {
+		if plan.rounds > 0 && n >= plan.rounds && (n >= plan.most || len(tooThin(line)) == 0) || plan.rounds == 0 && time.Since(began) >= plan.length {
 			break
 		}
 		peers := 3

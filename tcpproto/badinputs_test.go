@@ -69,7 +69,7 @@ func hugeLengths(t *testing.T) {
 
 func halfBodies(t *testing.T) {
 	const clients = 100
-	server := serve(t, &sessions{}, short(), nil)
+	server := serve(t, &sessions{}, tcpproto.Limits{Body: short}, nil)
 	before := allocated()
 	all := make([]*client, clients)
 	for i := range all {
@@ -86,10 +86,9 @@ func halfBodies(t *testing.T) {
 }
 
 func drippingLine(t *testing.T) {
-	limits := short()
-	c := identified(t, serve(t, &sessions{}, limits, nil))
+	c := identified(t, serve(t, &sessions{}, tcpproto.Limits{Line: short}, nil))
 	began := time.Now()
-	ticker := time.NewTicker(limits.Line / 4)
+	ticker := time.NewTicker(short / 4)
 	defer ticker.Stop()
 	ended := make(chan error, 1)
 	go func() {
@@ -105,7 +104,7 @@ func drippingLine(t *testing.T) {
 		}
 		break
 	}
-	if took := time.Since(began); took < limits.Line || took > limits.Line+patience/2 {
+	if took := time.Since(began); took < short || took > short+patience/2 {
 		t.Errorf("closed after %v", took)
 	}
 }
@@ -146,8 +145,7 @@ func (d deaf) Close()                                                           
 // unreadAnswers sends up to 10 M commands, 50 MB, and reads nothing.
 func unreadAnswers(t *testing.T) {
 	const most = 16 << 20
-	limits := short()
-	limits.Commands, limits.CommandBurst = 10_000_000, 10_000_000
+	limits := tcpproto.Limits{Write: short, Commands: 10_000_000, CommandBurst: 10_000_000}
 	d := deaf{make(chan struct{})}
 	c := identified(t, serveSessions(t, d, limits, nil))
 	pings := []byte(strings.Repeat("PING\n", 10_000))

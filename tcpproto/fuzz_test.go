@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -42,10 +43,14 @@ func talk(t *testing.T, server *tcpproto.Server, input []byte) (answers []string
 	}
 }
 
-// unhurried are limits that no number of inputs reaches, however fast they come.
+// unhurried are limits that no number of inputs reaches, however fast they come,
+// or slow.
 func unhurried() tcpproto.Limits {
-	const most = 1 << 30
-	return tcpproto.Limits{Accepts: most, AcceptBurst: most, Commands: most, CommandBurst: most}
+	const most, long = 1 << 30, time.Hour
+	return tcpproto.Limits{
+		Accepts: most, AcceptBurst: most, Commands: most, CommandBurst: most,
+		Magic: long, Identify: long, IdentifyPing: long, Line: long, Body: long, Write: long,
+	}
 }
 
 // FuzzStream sends any bytes. The answers must be those of script, frame for

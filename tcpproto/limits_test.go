@@ -16,32 +16,29 @@ import (
 	"github.com/lookupd/lookupd/tcpproto"
 )
 
-// short are limits that a test can wait for.
-func short() tcpproto.Limits {
-	return tcpproto.Limits{
-		Magic: 200 * time.Millisecond, Identify: 300 * time.Millisecond, IdentifyPing: 600 * time.Millisecond,
-		Line: 200 * time.Millisecond, Body: 200 * time.Millisecond, Write: 200 * time.Millisecond,
-	}
-}
+// short is a limit that a test can wait for. Only what is tested has it: a slow
+// machine would meet the others.
+const short = 200 * time.Millisecond
 
 func TestTooSlow(t *testing.T) {
 	for name, test := range map[string]struct {
 		send    string
 		answers []string
+		limits  tcpproto.Limits
 		after   time.Duration
 	}{
-		"T20 no magic":         {"", nil, short().Magic},
-		"T20 half the magic":   {"  V", nil, short().Magic},
-		"no IDENTIFY":          {"  V1", nil, short().Identify},
-		"only PING":            {"  V1PING\n", []string{"OK"}, short().IdentifyPing},
-		"T22 half a line":      {"  V1PIN", nil, short().Line},
-		"T5 half the length":   {"  V1IDENTIFY\n\x00", nil, short().Body},
-		"T5 half the body":     {"  V1IDENTIFY\n\x00\x00\x00\x64{", nil, short().Body},
-		"T22 half a line late": {"  V1" + identifyWith(nsqd) + "REGISTER", []string{""}, short().Line},
+		"T20 no magic":         {"", nil, tcpproto.Limits{Magic: short}, short},
+		"T20 half the magic":   {"  V", nil, tcpproto.Limits{Magic: short}, short},
+		"no IDENTIFY":          {"  V1", nil, tcpproto.Limits{Identify: short}, short},
+		"only PING":            {"  V1PING\n", []string{"OK"}, tcpproto.Limits{IdentifyPing: 5 * short}, 5 * short},
+		"T22 half a line":      {"  V1PIN", nil, tcpproto.Limits{Line: short}, short},
+		"T5 half the length":   {"  V1IDENTIFY\n\x00", nil, tcpproto.Limits{Body: short}, short},
+		"T5 half the body":     {"  V1IDENTIFY\n\x00\x00\x00\x64{", nil, tcpproto.Limits{Body: short}, short},
+		"T22 half a line late": {"  V1" + identifyWith(nsqd) + "REGISTER", []string{""}, tcpproto.Limits{Line: short}, short},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			server := serve(t, &sessions{}, short(), nil)
+			server := serve(t, &sessions{}, test.limits, nil)
 			began := time.Now()
 			c := dial(t, server)
 			c.send(test.send)
@@ -60,8 +57,9 @@ func TestTooSlow(t *testing.T) {
 }
 
 func TestSilentAfterIdentifyStays(t *testing.T) {
-	c := identified(t, serve(t, &sessions{}, short(), nil))
-	if err := c.SetReadDeadline(time.Now().Add(2 * short().IdentifyPing)); err != nil {
+	const limit = 5 * short
+	c := identified(t, serve(t, &sessions{}, tcpproto.Limits{Magic: limit, Identify: limit, IdentifyPing: limit, Line: limit, Body: limit, Write: limit}, nil))
+	if err := c.SetReadDeadline(time.Now().Add(2 * limit)); err != nil {
 		t.Fatal(err)
 	}
 	var netErr net.Error

@@ -46,7 +46,7 @@ func TestCountedCountsFailuresApart(t *testing.T) {
 
 // What ends before the window opens is no part of the rate.
 func TestWindowLeavesOutTheWarmUp(t *testing.T) {
-	w := Window{Warm: 50 * time.Millisecond, For: 50 * time.Millisecond}
+	w := Window{Warm: 50 * time.Millisecond, For: time.Second}
 	began := time.Now()
 	early, all := 0, 0
 	r := inWindow(1, w, func(int) error {
@@ -63,15 +63,16 @@ func TestWindowLeavesOutTheWarmUp(t *testing.T) {
 
 // A system that needs longer than the window for one operation has a rate too.
 func TestWindowWaitsForSlowOperations(t *testing.T) {
-	r := inWindow(leastOps, Window{For: 10 * time.Millisecond}, func(int) error {
-		time.Sleep(30 * time.Millisecond)
+	const slow = 300 * time.Millisecond
+	r := inWindow(leastOps, Window{For: slow / 3}, func(int) error {
+		time.Sleep(slow)
 		return nil
 	})
-	if r.Ops == 0 || r.Took < 30*time.Millisecond || r.Rate() > leastOps/0.030 {
+	if r.Ops == 0 || r.Took < slow || r.Rate() > leastOps/slow.Seconds() {
 		t.Errorf("%d in %v, %.0f a second", r.Ops, r.Took, r.Rate())
 	}
 	broken := errors.New("broken")
-	if r := inWindow(1, Window{For: time.Millisecond}, func(int) error { return broken }); r.Ops != 0 || r.Failed == 0 {
+	if r := inWindow(1, Window{For: slow / 3}, func(int) error { return broken }); r.Ops != 0 || r.Failed == 0 {
 		t.Errorf("%+v, want failures alone", r)
 	}
 }
