@@ -1,4 +1,4 @@
-# Every target needs Go, git and gcc (for the race detector) alone.
+# Targets need Go and git alone, but for race: gcc; generate: protoc; image and up: Docker.
 
 TAGS    := hashicorpmetrics
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)

@@ -163,7 +163,7 @@ func (t *throttle) warn(logger *slog.Logger, now time.Time, message string, args
 		return
 	}
 	if t.dropped > 0 {
-		args = append(args, "lines_dropped_before", t.dropped)
+		args = append(args, "not_logged", t.dropped)
 		t.dropped = 0
 	}
 	t.mu.Unlock()

@@ -36,6 +36,7 @@ func mixed(ctx context.Context, args []string) error {
 	fs := flag.NewFlagSet("mixed", flag.ContinueOnError)
 	rounds := fs.Int("rounds", 0, "how many `rounds`; 0: as many as fit into -for")
 	length := fs.Duration("for", 0, "how `long` in all, if -rounds is not given")
+	peers := fs.Int("peers", 0, "how many `peers` each round has; 0: three, and five in each fourth")
 	each := fs.Duration("round", 75*time.Second, "how `long` each round has faults")
 	seed := fs.Uint64("seed", rand.Uint64N(1<<32), "`number` that all that is random comes from")
 	kinds := fs.String("faults", "", "`names` of the faults, with semicolons; empty: all; none: none")
@@ -61,7 +62,7 @@ func mixed(ctx context.Context, args []string) error {
 			return err
 		}
 	}
-	line, err := h.mixed(mixedPlan{binary: path, lookupctl: lookupctl, rounds: *rounds, most: 2 * *rounds, length: *length, each: *each, kinds: *kinds, seed: *seed})
+	line, err := h.mixed(mixedPlan{binary: path, lookupctl: lookupctl, rounds: *rounds, most: 2 * *rounds, length: *length, each: *each, peers: *peers, kinds: *kinds, seed: *seed})
 	if *keep && line.Rounds > 0 {
 		err = errors.Join(err, ledger.Append(h.root, line))
 	}
@@ -78,6 +79,7 @@ type mixedPlan struct {
 	most   int
 	length time.Duration
 	each   time.Duration
+	peers  int // 0: three, and five in each fourth round
 	kinds  string
 	seed   uint64
 	// inactive is as in round.Config.
@@ -100,8 +102,8 @@ func (h *harness) mixed(plan mixedPlan) (ledger.Line, error) {
 		if plan.rounds > 0 && n >= plan.rounds && (n >= plan.most || len(tooThin(line)) == 0) || plan.rounds == 0 && time.Since(began) >= plan.length {
 			break
 		}
-		peers := 3
-		if n%fiveOf == fiveOf-1 {
+		peers := cmp.Or(plan.peers, 3)
+		if plan.peers == 0 && n%fiveOf == fiveOf-1 {
 			peers = 5
 		}
 		result, dir, err := h.round(plan, plan.seed+uint64(n), peers)
