@@ -34,7 +34,7 @@ run: build
 dev: build
 	./bin/lookupctl dev
 
-## test: every test, those with real nsqd, nsqadmin and nsqlookupd included
+## test: the tests, those with real nsqd, nsqadmin and nsqlookupd included
 test:
 	$(GO) test $(GOFLAGS_TAGS) ./...
 	cd proof && $(GO) test $(GOFLAGS_TAGS) . ./check ./ledger ./round
