@@ -149,8 +149,16 @@ func answers(t *testing.T, p *supervisor.Peer, paths []string) map[string]string
 	return all
 }
 
+// timedGet is rawHTTP that says how long it took.
+func timedGet(p *supervisor.Peer, path string) (httpAnswer, time.Duration, error) {
+	began := time.Now()
+	answer, err := rawHTTP(p.HTTPAddress(), "GET "+path)
+	return answer, time.Since(began), err
+}
+
 func TestNoQuorum(t *testing.T) {
-	const answerWithin = 5 * time.Second // 1 s promised, the rest for a loaded machine
+	const answerWithin = 1500 * time.Millisecond // 1 s promised, the rest for a loaded machine
+	watch := watchPauses(t)
 	c := newWorld(t).cluster(3)
 	last := c.Peers[0]
 	conn := fakeNSQD(t, last.TCPAddress(), "n1.example")
@@ -172,13 +180,15 @@ func TestNoQuorum(t *testing.T) {
 		"/lookup?topic=orders&consistency=stale": 200,
 		"/channels?topic=orders":                 200, // nsqd asks it and cannot ask for stale
 	} {
-		began := time.Now()
-		answer, err := rawHTTP(last.HTTPAddress(), "GET "+path)
+		answer, took, err := timedGet(last, path)
+		for attempt := 1; took > answerWithin && attempt < attempts && watch.excuse(fmt.Sprint("GET ", path, " took ", took)); attempt++ {
+			answer, took, err = timedGet(last, path)
+		}
 		if err != nil || answer.status != want {
 			t.Errorf("GET %s: %d %s %v, want %d", path, answer.status, answer.body, err, want)
 			continue
 		}
-		if took := time.Since(began); took > answerWithin {
+		if took > answerWithin {
 			t.Errorf("GET %s answered after %v", path, took)
 		}
 		if want == 503 && (strings.TrimSpace(answer.body) != `{"message":"NO_QUORUM"}` || answer.header.Get("Retry-After") == "") {

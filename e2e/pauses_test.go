@@ -73,7 +73,7 @@ func (p *pauses) excuse(what string) bool {
 	if longest < stoodStill {
 		return false
 	}
-	p.t.Logf("the machine stood still for %v, so this is seen again and not judged: %s", longest, what)
+	p.t.Logf("the machine stood still for %v, so this is not judged: %s", longest, what)
 	return true
 }
 
