@@ -177,9 +177,7 @@ func get(ctx context.Context, address, path string) (string, error) {
 }
 
 func TestCompose(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds images")
-	}
+	skipShort(t, "builds images")
 	c := compose(t)
 	peers := []string{"lookupd-a", "lookupd-b", "lookupd-c"}
 	c.run("up", "-d")

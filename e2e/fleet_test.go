@@ -192,9 +192,7 @@ func cpuTime(t *testing.T, p *supervisor.Peer) time.Duration {
 }
 
 func TestFleetReconnects(t *testing.T) {
-	if testing.Short() {
-		t.Skip("registers 100,000 names")
-	}
+	skipShort(t, "registers 100,000 names")
 	w := newWorld(t)
 	c := w.cluster(3)
 	lost := follower(t, c)

@@ -115,9 +115,7 @@ func TestEndedNSQDIsGoneWithinASecond(t *testing.T) {
 // the connection by itself when that peer is paused for longer: here pauses meet
 // nsqds with more than one peer, and connections that are patient.
 func TestLiveNSQDStaysThroughLeaderChanges(t *testing.T) {
-	if testing.Short() {
-		t.Skip("changes the leader 50 times")
-	}
+	skipShort(t, "changes the leader 50 times")
 	t.Parallel() // waits for elections
 	w := newWorld(t)
 	c := w.cluster(3)

@@ -30,6 +30,14 @@ func skipNeeds(t *testing.T, what string) {
 	t.Skip(line)
 }
 
+// skipShort skips a test in a run with -short; why says what takes long.
+func skipShort(t *testing.T, why string) {
+	t.Helper()
+	if testing.Short() {
+		skipNeeds(t, "a run without -short: it "+why)
+	}
+}
+
 // printSkips ends a run's output, so that nobody takes what was skipped for
 // tested.
 func printSkips(w io.Writer) {

@@ -75,9 +75,7 @@ func connections(ctx context.Context, p *supervisor.Peer, topic string) (map[str
 // Of five peers the leader and a follower are cut off, each from all others, for
 // longer than sessions without a peer stay. Their nsqds are not cut off.
 func TestPartitionKeepsConnections(t *testing.T) {
-	if testing.Short() {
-		t.Skip("waits for a time-out that is longer than nsqd's ticks")
-	}
+	skipShort(t, "waits for a time-out that is longer than nsqd's ticks")
 	t.Parallel() // waits
 	inOwnNetwork(t, testPartition)
 }
@@ -178,9 +176,7 @@ func testPartition(t *testing.T, n *network) {
 }
 
 func TestNSQDWhoseNetworkGoesSilentIsGoneWithinAMinute(t *testing.T) {
-	if testing.Short() {
-		t.Skip("waits up to a minute")
-	}
+	skipShort(t, "waits up to a minute")
 	t.Parallel() // waits
 	inOwnNetwork(t, testSilence)
 }

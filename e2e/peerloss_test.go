@@ -35,9 +35,7 @@ func judge(t *testing.T, watch *supervisor.Watch, least int) {
 }
 
 func TestNSQDStaysWhileItsPeerIsAway(t *testing.T) {
-	if testing.Short() {
-		t.Skip("waits for real nsqds, that look at their connections every 15 s")
-	}
+	skipShort(t, "waits for real nsqds, that look at their connections every 15 s")
 	t.Parallel() // waits
 	const away = 20 * time.Second
 	w := newWorld(t)
@@ -110,9 +108,7 @@ func TestNSQDStaysWhileItsPeerIsAway(t *testing.T) {
 }
 
 func TestNSQDGoesWithItsPeerInTime(t *testing.T) {
-	if testing.Short() {
-		t.Skip("waits for a time-out, twice")
-	}
+	skipShort(t, "waits for a time-out, twice")
 	t.Parallel() // waits
 	const (
 		timeout = 8 * time.Second

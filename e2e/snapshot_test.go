@@ -66,9 +66,7 @@ func toggle(conn *v1Conn, n int) error {
 }
 
 func TestSnapshots(t *testing.T) {
-	if testing.Short() {
-		t.Skip("writes 40,000 log entries")
-	}
+	skipShort(t, "writes 40,000 log entries")
 	t.Parallel() // bound by the disk's sync, not by the processor
 	const (
 		// What the daemon has built in: a snapshot each 8,192 entries, looked for

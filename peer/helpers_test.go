@@ -3,9 +3,11 @@ package peer_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -136,6 +138,17 @@ func within(t *testing.T, d time.Duration) context.Context {
 }
 
 const soon = 10 * time.Second
+
+// skipNeeds skips a test that needs what this machine does not give, and says so.
+func skipNeeds(t *testing.T, what string) {
+	t.Helper()
+	line := fmt.Sprintf("SKIPPED %s: needs %s", t.Name(), what)
+	if os.Getenv("LOOKUPD_FAULTS") == "require" {
+		t.Fatal(line)
+	}
+	fmt.Println(line) // go test hides what a skip says
+	t.Skip(line)
+}
 
 // eventually polls until f returns nil.
 func eventually(t *testing.T, f func() error) {

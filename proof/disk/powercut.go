@@ -340,7 +340,7 @@ func (c *cutter) powerOn(ctx context.Context, p plan) error {
 // untilSnapshot waits until a peer has begun to write a snapshot, and then up to
 // a few milliseconds more. It returns that peer.
 func (c *cutter) untilSnapshot(ctx context.Context, rng *rand.Rand) (*supervisor.Peer, error) {
-	ctx, cancel := context.WithTimeout(ctx, 3*patience) // entries must come together first
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	ticker := time.NewTicker(time.Millisecond)
 	defer ticker.Stop()

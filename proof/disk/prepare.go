@@ -22,9 +22,9 @@ type specimens struct {
 }
 
 const (
-	olderFor   = 2 * time.Second   // traffic before the older copies are taken
-	laggardOff = 1 * time.Second   // traffic without the laggard
-	snapshotBy = 180 * time.Second // limit for every peer's snapshots
+	olderFor   = 2 * time.Second  // traffic before the older copies are taken
+	laggardOff = 1 * time.Second  // traffic without the laggard
+	snapshotBy = 90 * time.Second // limit for every peer's snapshots
 )
 
 func (s *specimens) base(name string) string  { return filepath.Join(s.dir, "base", name) }

@@ -62,8 +62,7 @@ const (
 	startWithin   = 60 * time.Second
 	settleFor     = 6 * time.Second // what was refused must be done within 5 s of healing
 	sameWithin    = 30 * time.Second
-	stopWithin    = 60 * time.Second
-	decideWithin  = 60 * time.Second // porcupine, per topic
+	decideWithin  = 10 * time.Second // porcupine, per topic
 	betweenFaults = 5 * time.Second
 )
 
@@ -219,7 +218,7 @@ func (r *run) settle(ctx context.Context) error {
 		if !p.Running() {
 			r.atEnd = append(r.atEnd, fmt.Sprintf("%s has ended by itself, exit code %d: %s", p.Name(), p.ExitCode(), p.LogTail()))
 		}
-		errs = append(errs, p.Stop(stopWithin))
+		errs = append(errs, p.Stop(10*time.Second))
 	}
 	r.load.Stop()
 	for _, p := range r.target.Cluster.Peers {
